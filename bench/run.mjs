@@ -1,0 +1,177 @@
+// `npm run bench`: everything, against peers. `npm run bench -- fan-out echo handshakes idle channels limits redis` runs a part; `--quick` fewer rounds.
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus, loadavg, totalmem } from 'node:os';
+import path from 'node:path';
+import { build } from '../scripts/build.mjs';
+import { root } from '../scripts/run.mjs';
+import { channels } from './scenarios/channels.mjs';
+import { echo } from './scenarios/echo.mjs';
+import { fanOut } from './scenarios/fan-out.mjs';
+import { handshakes } from './scenarios/handshakes.mjs';
+import { idle } from './scenarios/idle.mjs';
+import { limits } from './scenarios/limits.mjs';
+import { acrossRedis } from './scenarios/redis.mjs';
+import { generatorName, pinned, pinSelf } from './support/processes.mjs';
+import { show, spread, table } from './support/statistics.mjs';
+import { PLATFORM_WS, REALTIME, REDIS_BARE_EACH, REDIS_HISTORY, REDIS_SOCKET_IO } from './support/subjects.mjs';
+
+const wanted = process.argv.slice(2).filter((argument) => !argument.startsWith('-'));
+const quick = process.argv.includes('--quick');
+const runs = (name) => wanted.length === 0 || wanted.includes(name);
+
+if (process.env.BENCH_LIBRARY === undefined) await build();
+pinSelf();
+
+const machine = describe();
+console.log(machine.text);
+const results = { at: new Date().toISOString(), machine };
+
+if (runs('fan-out')) {
+  results.fanOut = await fanOut(quick ? { rounds: 3, warmUps: 1 } : {});
+  for (const { perTurn, sockets, subjects } of results.fanOut) {
+    console.log(`\nFan-out to ${sockets} sockets, ${perTurn} per turn\n\n${costs(subjects, 'delivery')}`);
+  }
+}
+if (runs('echo')) {
+  results.echo = await echo(quick ? { rounds: 3, warmUps: 1 } : {});
+  for (const { depth, connections, subjects } of results.echo) {
+    console.log(`\nEcho, ${connections} connections, ${depth} in flight on each\n\n${costs(subjects, 'answer')}`);
+    console.log(`\nto @nestjs/platform-ws: ${show(toPlatform(subjects))}`);
+  }
+}
+if (runs('handshakes')) {
+  results.handshakes = await handshakes(quick ? { rounds: 3, warmUps: 1 } : {});
+  const { connections, subjects, verification } = results.handshakes;
+  const rows = subjects.map(({ name, microsPerHandshake, ratio }) => [name, show(microsPerHandshake, 1), show(ratio)]);
+  console.log(`\n${connections} handshakes\n`);
+  console.log(table(['', 'CPU µs each', 'per CPU second to plain ws'], rows));
+  console.log(`\nverifying the token alone: ${show(verification, 1)} µs`);
+}
+if (runs('idle')) {
+  results.idle = await idle(quick ? { rounds: 2 } : {});
+  const rows = results.idle.map(({ name, bytes, heap, ratio }) => [name, show(bytes, 0), show(heap, 0), show(ratio)]);
+  console.log(`\n${results.idle[0].connections} idle connections\n`);
+  console.log(table(['', 'RSS, bytes each', 'heap, bytes each', 'to plain ws'], rows));
+}
+if (runs('limits')) {
+  results.limits = await limits(quick ? { rounds: 5, warmUps: 2 } : {});
+  const rows = results.limits.map(({ name, nanosPerFrame }) => [name, show(nanosPerFrame, 0)]);
+  console.log(`\nThe limit of frames\n\n${table(['', 'ns per frame'], rows)}`);
+}
+if (runs('channels')) {
+  results.channels = await channels(quick ? { many: 20_000, rounds: 1 } : {});
+  const { rows, few, many, subscribe, publish } = results.channels;
+  const cells = rows.map((row) => [
+    String(row.channels),
+    show(row.subscribe, 1),
+    show(row.publish, 1),
+    show(row.heap, 0),
+    show(row.rss, 0),
+  ]);
+  console.log('\nOne subscriber in each channel\n');
+  console.log(table(['channels', 'subscribe, µs CPU', 'publish, µs CPU', 'heap, bytes', 'RSS, bytes'], cells));
+  console.log(`\n${many} to ${few}: subscribe ${show(subscribe)}, publish ${show(publish)}`);
+}
+if (runs('redis')) {
+  results.redis = [];
+  for (const sockets of [10, 1]) {
+    const result = await acrossRedis({ sockets, ...(quick ? { rounds: 3, warmUps: 1 } : {}) });
+    results.redis.push(result);
+    const peers = `Redis ${result.redis}, ${sockets} ${sockets === 1 ? 'socket' : 'sockets'} on the other node`;
+    for (const { perTurn, subjects } of result.bursts) {
+      console.log(`\n${peers}, ${perTurn} per turn\n\n${parts(subjects)}`);
+      console.log(`\npublishing with history to a bare publish each: ${show(toBarePublish(subjects))}`);
+    }
+    const { perSecond, subjects } = result.paced;
+    const delays = subjects.map((subject) => {
+      const ratio = ratioOf(subjects, subject, REDIS_SOCKET_IO, ({ p99 }) => p99);
+      return [subject.name, show(subject.p50Ms), show(subject.p99Ms), show(ratio)];
+    });
+    console.log(`\n${peers}, ${perSecond} publications a second\n\n${parts(subjects)}\n`);
+    console.log(table(['', 'p50, ms', 'p99, ms', 'p99 to socket.io’s'], delays));
+  }
+}
+
+const folder = path.join(root, 'bench/results');
+mkdirSync(folder, { recursive: true });
+const file = path.join(folder, `${results.at.replaceAll(':', '-').slice(0, 19)}.json`);
+writeFileSync(file, `${JSON.stringify(results, null, 2)}\n`);
+console.log(
+  `\nload average ${loadavg()
+    .map((load) => load.toFixed(2))
+    .join(' ')} · ${path.relative(root, file)}`,
+);
+
+function costs(subjects, unit) {
+  const rows = subjects.map(({ name, microsPerMessage, ratio, systemShare, loadShare, bytesPerMessage }) => [
+    name,
+    show(microsPerMessage),
+    show(ratio),
+    `${(systemShare.median * 100).toFixed(0)} %`,
+    String(bytesPerMessage),
+    `${(loadShare.median * 100).toFixed(0)} %`,
+  ]);
+  return table(
+    ['', `CPU µs per ${unit}`, 'per CPU second to plain ws', 'in the kernel', 'bytes', 'load generator'],
+    rows,
+  );
+}
+
+function parts(subjects) {
+  const rows = subjects.map(({ name, microsPerMessage, ratio, publishing, serving, redis, bytesPerMessage }) => [
+    name,
+    show(microsPerMessage),
+    show(ratio),
+    publishing.median.toFixed(1),
+    serving.median.toFixed(1),
+    redis.median.toFixed(1),
+    String(bytesPerMessage),
+  ]);
+  return table(
+    ['', 'CPU µs per publication', 'per CPU second to socket.io', 'publisher', 'peers’ node', 'Redis', 'bytes'],
+    rows,
+  );
+}
+
+function toPlatform(subjects) {
+  return ratioOf(subjects, PLATFORM_WS, REALTIME, ({ micros }) => micros);
+}
+
+function toBarePublish(subjects) {
+  return ratioOf(subjects, REDIS_BARE_EACH, REDIS_HISTORY, ({ spent, messages }) => spent.publishing / messages);
+}
+
+/** Ratios within rounds, as those of the tables are. */
+function ratioOf(subjects, over, under, cost) {
+  const samples = ({ name }) => subjects.find((subject) => subject.name === name).samples;
+  return spread(samples(over).map((sample, round) => cost(sample) / cost(samples(under)[round])));
+}
+
+function describe() {
+  const version = (name) => JSON.parse(readFileSync(path.join(root, `node_modules/${name}/package.json`))).version;
+  const versions = Object.fromEntries(
+    ['ws', '@nestjs/core', '@nestjs/platform-ws', 'socket.io', '@socket.io/redis-adapter', 'ioredis'].map((name) => [
+      name,
+      version(name),
+    ]),
+  );
+  const facts = {
+    node: process.version,
+    cpu: cpus()[0].model,
+    cores: cpus().length, // those that this process is not pinned to count too
+    memoryGiB: Math.round(totalmem() / 2 ** 30),
+    pinned,
+    load: generatorName(),
+    versions,
+    loadAverage: loadavg()[0],
+  };
+  const text = [
+    `Node ${facts.node} · ${facts.cpu}, ${facts.cores} cores, ${facts.memoryGiB} GiB`,
+    Object.entries(versions)
+      .map((entry) => entry.join(' '))
+      .join(' · '),
+    `servers on one core, load generator (${facts.load}) on another: ${pinned ? 'yes' : 'no, taskset is missing'}`,
+    `load average before: ${facts.loadAverage.toFixed(2)}${facts.loadAverage > 0.5 ? ' — the machine is busy' : ''}`,
+  ].join('\n');
+  return { ...facts, text };
+}

@@ -1,0 +1,40 @@
+// nestjs-realtime as an application uses it: the module, its memory broker with history, its service.
+import 'reflect-metadata';
+import { Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { EchoGateway, IDLE_GATEWAYS } from './gateways.mjs';
+import { serve } from './serve.mjs';
+
+const { RealtimeModule, RealtimeService } = await import(process.env.BENCH_LIBRARY ?? 'nestjs-realtime');
+const secret = process.env.BENCH_JWT_SECRET;
+const auth = secret && { auth: (await import('nestjs-realtime/jwt')).jwtAuth({ secret }) };
+
+class AppModule {}
+Module({
+  imports: [
+    RealtimeModule.forRoot({
+      channels: { 'bench.:name': {} },
+      limits: {
+        framesPerSecond: false,
+        connectionsPerAddress: false,
+        handshakesPerAddress: false,
+        handshakesPerSecond: false,
+        connectionsPerUser: false,
+      },
+      ...auth,
+      heartbeat: { intervalMs: 600_000 }, // the peers have none, or have it off as well
+    }),
+  ],
+  providers: [EchoGateway, ...(process.env.BENCH_GATEWAYS ? IDLE_GATEWAYS : [])],
+})(AppModule);
+
+const app = await NestFactory.create(AppModule, { logger: ['error', 'fatal'] });
+await app.listen(0, '127.0.0.1');
+const realtime = app.get(RealtimeService);
+
+const publishOne = (data) => {
+  realtime.publish('bench.one', 'message', data).catch((error) => {
+    throw error;
+  });
+};
+serve(app.getHttpServer().address().port, publishOne, { connections: () => realtime.health().connections });

@@ -1,0 +1,405 @@
+import { retryAfterClose, type ErrorBody, type CodedException } from '../protocol/errors.js';
+import type { ConnectedData, DisconnectData, ResumeAnswer, ResumeData } from '../protocol/frames.js';
+import type { Position } from '../protocol/position.js';
+import { endOf, errorOf, exceptionOfEnd } from './failures.js';
+import type { ResolvedOptions } from './options.js';
+import type { Upstream } from './requests.js';
+import { TokenSource } from './token.js';
+import { byteLength, type ClientLink, type IncomingFrame, type LinkContext, type LinkEnd } from './transport.js';
+import { Watchdog } from './watchdog.js';
+
+/**
+ * `closed`: before the first use, after `close()`, and after a refusal for good · `connecting`: an attempt runs ·
+ * `open` · `waiting`: for the next attempt · `suspended`: away for longer than the smallest history window of the
+ * subscribed channels; attempts go on.
+ */
+export type ClientState = 'connecting' | 'open' | 'waiting' | 'suspended' | 'closed';
+
+/** Why the state changed, and how long the next attempt waits. */
+export interface StateDetails {
+  /** A WebSocket close code, or the one that stands for a refusal over HTTP. */
+  readonly code?: number;
+  /** The name of an error of the table, or a text for people. */
+  readonly reason?: string;
+  /** Until the next attempt. Milliseconds. */
+  readonly delayMs?: number;
+}
+
+/** What the connector needs of its client, and where it tells what happens. */
+export interface ConnectorHost {
+  readonly client: string;
+  /** The channels that `$resume` names, with their positions. */
+  resumeChannels(): [name: string, position: Position | null][];
+  readonly position: (channel: string) => Position | undefined;
+  /** The smallest history window of the subscribed channels; Infinity if none has history. */
+  windowMs(): number;
+  onState(state: ClientState, details: StateDetails): void;
+  onConnected(data: ConnectedData): void;
+  /** The link is open and the hub has answered `$resume`. */
+  onOpen(answer: ResumeAnswer, link: ClientLink): void;
+  /** Whether requests wait, for a link or an answer. */
+  isBusy(): boolean;
+  onFrame(frame: IncomingFrame): void;
+  /** The link that was open is gone. */
+  onLost(): void;
+  onError(error: unknown): void;
+  /** The end: by `close()`, then without an error, or by a refusal. `state` is told after it, and then the error. */
+  onClosed(error?: CodedException): void;
+}
+
+type Handlers = Pick<LinkContext, 'onAlive' | 'onFrame' | 'onEnd'>;
+
+const RESUME_ID = 0;
+/** More than `$resume` has besides its data. */
+const ENVELOPE_BYTES = 99;
+/** An uptime after which failures before it no longer count. */
+const STABLE_MS = 5_000;
+/** Once the first transport has worked, it is left after every fourth failure in a row only. */
+const PATIENCE = 4;
+/** The first wait between tries of the first transport while another one is in use; it doubles three times. */
+const PROBE_MS = 30_000;
+/** How soon a link must be heard after the device came back. */
+const WAKE_MS = 3_000;
+
+/** Keeps one link to the hub: attempts, transports, token, heartbeat, and the state that follows from them. */
+export class Connector {
+  readonly #options: ResolvedOptions;
+  readonly #host: ConnectorHost;
+  #token: TokenSource;
+  readonly #watchdog: Watchdog;
+  #state: ClientState = 'closed';
+  #link: ClientLink | undefined;
+  /** Names the attempt or link that counts: what comes from an older one is ignored. */
+  #current = 0;
+  /** The transport in use, or of the next attempt. */
+  #transport = 0;
+  /** A link over the first transport was the last one that opened. */
+  #proven = false;
+  #probes = 0;
+  #sentAt = 0;
+  #openedAt: number | undefined;
+  /** The hub's word: no attempt before. */
+  #notBefore = 0;
+  #cancelAttempt: (() => void) | undefined;
+  /** Stops what runs beside: the time limit of an attempt, or the look for a better transport. */
+  #stop: (() => void) | undefined;
+  #cancelSuspend: (() => void) | undefined;
+  /** Goes on with an attempt that waits for a channel. */
+  #goOn: (() => void) | undefined;
+  #stopWakeUps: (() => void) | undefined;
+  /** Attempts that failed in a row. */
+  failures = 0;
+  /** How often a link was opened. */
+  opened = 0;
+  maxFrameBytes = 65_536;
+  /** From `$resume` to its answer, over the last link. */
+  latencyMs = 0;
+
+  constructor(options: ResolvedOptions, host: ConnectorHost) {
+    this.#options = options;
+    this.#host = host;
+    this.#token = new TokenSource(options.token);
+    this.#watchdog = new Watchdog(options.clock, () => this.drop('heartbeat_timeout'));
+  }
+
+  get state(): ClientState {
+    return this.#state;
+  }
+
+  get transport(): string | undefined {
+    return this.#link && this.#options.transports[this.#transport]?.name;
+  }
+
+  /** What becomes of a request over the link that is open. */
+  get upstream(): Upstream {
+    const { transports } = this.#options;
+    if (!transports[this.#transport]!.receiveOnly) return 'sends';
+    return transports[0].receiveOnly ? 'never' : 'later';
+  }
+
+  /** Starts to connect, if the client is closed. The channels of this turn are in. */
+  open(): void {
+    if (this.#goOn) queueMicrotask(this.#goOn);
+    if (this.#state !== 'closed') return;
+    this.#transport = 0;
+    this.#token = new TokenSource(this.#options.token);
+    this.#stopWakeUps = this.#options.wakeUps(() => this.#wake());
+    this.#schedule();
+  }
+
+  /** Drops the link like a cut cable and comes back the ordinary way. */
+  drop(reason: string): void {
+    if (this.#link) this.#ended({ code: 1006, reason });
+  }
+
+  /** Ends everything. */
+  close(error?: CodedException, details: StateDetails = {}): void {
+    if (this.#state === 'closed') return;
+    this.#release(true);
+    this.#cancelAttempt?.();
+    this.#cancelSuspend?.();
+    this.#stopWakeUps?.();
+    this.failures = 0;
+    this.#state = 'closed';
+    this.#host.onClosed(error);
+    this.#host.onState('closed', details);
+    if (error) this.#host.onError(error);
+  }
+
+  #become(state: ClientState, details: StateDetails = {}): void {
+    // While suspended, attempts come and go without a change of state.
+    if (this.#state === 'suspended' && (state === 'connecting' || state === 'waiting')) return;
+    this.#state = state;
+    this.#host.onState(state, details);
+  }
+
+  /** Plans the next attempt, not before the hub's word and the budget allow it. */
+  #schedule(delayMs = 0, details: StateDetails = {}): void {
+    const { clock, backoff } = this.#options;
+    const now = clock.now();
+    const wait = Math.max(delayMs, this.#notBefore - now, backoff.waitMs(now));
+    const current = ++this.#current;
+    this.#cancelAttempt?.();
+    this.#cancelAttempt = wait > 0 ? clock.after(wait, () => void this.#attempt(current)) : undefined;
+    if (wait > 0) this.#become('waiting', { ...details, delayMs: wait });
+    else void this.#attempt(current);
+  }
+
+  /** The device is back: the wait is cut short. */
+  #wake(): void {
+    if (this.#cancelAttempt) this.#schedule();
+    else if (this.upstream !== 'sends') this.#watchdog.check();
+    else if (this.#openedAt !== undefined) {
+      // A socket tells nothing while its network is gone: a question that the hub always answers does.
+      this.#link?.send('{"id":"wake","event":"$cancel","data":{"id":0}}');
+      this.#watchdog.expect(WAKE_MS);
+    }
+  }
+
+  async #attempt(current: number): Promise<void> {
+    const { clock, backoff, connectTimeoutMs } = this.#options;
+    this.#cancelAttempt = undefined;
+    backoff.take(clock.now());
+    this.#become('connecting');
+    if (current !== this.#current) return;
+    const fail = (error: unknown) => {
+      if (current !== this.#current) return;
+      this.#host.onError(error);
+      // Without a token nothing was learnt about the transport.
+      this.#ended({ code: 1006, reason: errorOf(error).message }, this.#stop === tokenLimit);
+    };
+    const tokenLimit = clock.after(connectTimeoutMs, () => fail('No token in time'));
+    this.#stop = tokenLimit;
+    try {
+      this.#openLink(current, await this.#token.get());
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  #openLink(current: number, token: string | null): void {
+    const { clock, canSend, connectTimeoutMs } = this.#options;
+    const counts = () => current === this.#current;
+    if (!counts() || this.#link) return;
+    this.#stop?.();
+    if (!canSend && this.#host.resumeChannels().length === 0) {
+      // Nobody would answer, and no other transport would do better.
+      this.#goOn = () => this.#openLink(current, token);
+      return;
+    }
+    this.#stop = clock.after(connectTimeoutMs, () => {
+      this.#ended({ code: 1006, reason: 'Not open in time' });
+    });
+    this.#sentAt = clock.now();
+    const link = this.#dial(this.#transport, token, Infinity, {
+      onAlive: () => this.#watchdog.heard(),
+      onFrame: (frame) => counts() && this.#frame(frame),
+      onEnd: (end) => counts() && this.#ended(end),
+    });
+    // It may have ended while it was made.
+    if (counts()) this.#link = link;
+  }
+
+  /** Makes a link and sends `$resume`, with as many channels as a frame takes: the others are subscribed once it is open. */
+  #dial(transport: number, token: string | null, maxChannels: number, handlers: Handlers): ClientLink {
+    const { url, clock, transports } = this.#options;
+    const { client, position } = this.#host;
+    const link = transports[transport]!.open({
+      url,
+      client,
+      clock,
+      token,
+      position,
+      ...handlers,
+    });
+    let room = this.maxFrameBytes - byteLength(JSON.stringify([client, token])) - ENVELOPE_BYTES;
+    const channels = this.#host.resumeChannels().slice(0, maxChannels);
+    const fitting = channels.filter((channel) => (room -= byteLength(JSON.stringify(channel))) > 0);
+    const data: ResumeData = { client, channels: Object.fromEntries(fitting) };
+    if (token !== null) data.token = token;
+    link.send(JSON.stringify({ id: RESUME_ID, event: '$resume', data }));
+    return link;
+  }
+
+  #frame(frame: IncomingFrame): void {
+    this.#watchdog.heard();
+    const { id, event, data, channel } = frame;
+    if (id === RESUME_ID) this.#resumed(frame);
+    else if (id !== undefined || channel !== undefined) this.#host.onFrame(frame);
+    else if (event === '$ping') this.#link?.send('{"event":"$pong"}');
+    else if (event === '$connected') this.#connected(data as ConnectedData);
+    else if (event === '$refresh') void this.#refresh();
+    else if (event === '$disconnect') {
+      const disconnect = data as DisconnectData;
+      this.#ended({ ...disconnect, retryAfterMs: disconnect.delayMs ?? 0 }, true);
+    } else this.#host.onFrame(frame);
+  }
+
+  #connected(data: ConnectedData): void {
+    const { heartbeatMs, timeoutMs, maxFrameBytes } = data;
+    this.#watchdog.watch(heartbeatMs > 0 ? heartbeatMs + timeoutMs + this.#options.heartbeatSlackMs : 0);
+    if (maxFrameBytes === null || maxFrameBytes > 0) this.maxFrameBytes = maxFrameBytes ?? Infinity;
+    this.#host.onConnected(data);
+  }
+
+  #resumed(frame: IncomingFrame): void {
+    const { clock, backoff } = this.#options;
+    const error = frame.error as ErrorBody | undefined;
+    const link = this.#link;
+    if (!link) return;
+    if (error) {
+      this.#ended(endOf(error), true);
+      return;
+    }
+    this.#stop?.();
+    this.#cancelSuspend?.();
+    this.#openedAt = clock.now();
+    this.latencyMs = this.#openedAt - this.#sentAt;
+    this.#proven = this.#transport === 0;
+    this.opened++;
+    const isWaiting = this.#host.isBusy();
+    const current = this.#current;
+    this.#become('open');
+    if (current === this.#current) this.#host.onOpen(frame.data as ResumeAnswer, link);
+    if (current !== this.#current) return;
+    if (this.#proven) this.#probes = 0;
+    else {
+      const delayMs = isWaiting ? backoff.waitMs(this.#openedAt) : this.#nextProbeMs();
+      this.#stop = clock.after(delayMs, () => void this.#probe());
+    }
+  }
+
+  #nextProbeMs(): number {
+    return PROBE_MS * 2 ** Math.min(this.#probes++, 3) * (1 + this.#options.random() / 4);
+  }
+
+  /**
+   * Tries the first transport by a link of its own, again and again. The link in use is left only once the hub has
+   * answered there.
+   */
+  async #probe(): Promise<void> {
+    const { clock, backoff, transports } = this.#options;
+    let link: ClientLink | undefined;
+    const stop = () => {
+      cancelNext();
+      link?.close(true);
+    };
+    const cancelNext = clock.after(this.#nextProbeMs(), () => {
+      stop();
+      void this.#probe();
+    });
+    this.#stop = stop;
+    backoff.take(clock.now());
+    try {
+      const token = await this.#token.get();
+      if (this.#stop !== stop) return;
+      // Without a channel a stream cannot be tried.
+      link = this.#dial(0, token, transports[0].receiveOnly ? 1 : 0, {
+        onAlive: () => {},
+        onEnd: () => {},
+        onFrame: ({ id, error }) => {
+          // What is in flight over a link that can send must not suffer.
+          if (
+            this.#stop !== stop ||
+            id !== RESUME_ID ||
+            error !== undefined ||
+            (this.upstream === 'sends' && this.#host.isBusy())
+          )
+            return;
+          this.#release(false);
+          this.#transport = 0;
+          this.#schedule();
+        },
+      });
+    } catch {
+      // The next one may do better.
+    }
+  }
+
+  async #refresh(): Promise<void> {
+    const current = this.#current;
+    try {
+      this.#token.renew();
+      const token = await this.#token.get();
+      if (token === null) return;
+      // Without an id success says nothing, and a failure comes as `exception`.
+      if (current === this.#current) this.#link?.send(JSON.stringify({ event: '$auth', data: { token } }));
+    } catch (error) {
+      this.#host.onError(error);
+    }
+  }
+
+  /** Lets go of the link and of what belongs to it. */
+  #release(goodbye: boolean): void {
+    this.#current++;
+    const wasOpen = this.#openedAt !== undefined;
+    this.#openedAt = undefined;
+    this.#link?.close(goodbye);
+    this.#link = undefined;
+    this.#stop?.();
+    this.#stop = undefined;
+    this.#watchdog.watch(0);
+    if (!wasOpen) return;
+    this.#suspendLater();
+    this.#host.onLost();
+  }
+
+  #ended(end: LinkEnd & { reconnect?: boolean }, goodbye = false): void {
+    const { clock, backoff } = this.#options;
+    const now = clock.now();
+    const openedAt = this.#openedAt;
+    if (openedAt !== undefined && now - openedAt >= STABLE_MS) {
+      this.failures = 0;
+      this.#token.accepted();
+    }
+    this.failures++;
+    // What the hub says itself (a rotation, a deploy) shows that the transport works.
+    if (!goodbye && end.code < 4000) {
+      if (openedAt !== undefined) this.#transport = 0;
+      else this.#moveOn();
+    }
+    this.#release(goodbye);
+
+    const details = { code: end.code, reason: end.reason };
+    const next = retryAfterClose(end.code);
+    const comesBack = next === 'token' ? this.#token.refused() : (end.reconnect ?? next === 'yes');
+    if (!comesBack) {
+      this.close(exceptionOfEnd(end), details);
+      return;
+    }
+    this.#notBefore = now + (end.retryAfterMs ?? 0);
+    this.#schedule(backoff.delayMs(this.failures), details);
+  }
+
+  /** To the next transport. After the last one comes the first: where nothing opens, nothing was learnt. */
+  #moveOn(): void {
+    const stays = this.#proven && this.#transport === 0 && this.failures % PATIENCE > 0;
+    if (!stays) this.#transport = (this.#transport + 1) % this.#options.transports.length;
+  }
+
+  #suspendLater(): void {
+    const windowMs = this.#host.windowMs();
+    if (windowMs === Infinity) return;
+    this.#cancelSuspend = this.#options.clock.after(windowMs, () => this.#become('suspended'));
+  }
+}

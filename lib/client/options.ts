@@ -1,0 +1,139 @@
+import { Backoff, type BackoffOptions } from './backoff.js';
+import { systemClock, type ClientClock } from './clock.js';
+import { sseTransport } from './sse.transport.js';
+import type { ClientTransport } from './transport.js';
+import { browserWakeUps } from './wake-ups.js';
+import { webSocketTransport, type WebSocketConstructor } from './websocket.transport.js';
+
+/** A transport that the client knows by name. */
+export type TransportName = 'websocket' | 'sse';
+
+/** Options of a client. All are optional. */
+export interface ClientOptions {
+  /**
+   * The token that the hub's authenticator verifies, or a function that fetches one; `null` connects without. A
+   * function is asked at first, when the hub asks for a newer token, and after a token was refused; when two tokens
+   * fetched in a row are refused, the client is closed. Without a function it is closed by the first refusal. A fetch
+   * that fails is told as `error` and made again, with backoff.
+   * @defaultValue no token
+   */
+  token?: string | (() => string | null | Promise<string | null>);
+  /**
+   * Which transports are tried, in order: the next one when one could not be opened; once the first one has worked, it
+   * gets three attempts. A client on another one comes back: it begins with the first again when that link is cut, and
+   * while it is open the first is tried by a link of its own, after 30 s and then less often, down to every 5 minutes.
+   * The first one must exist here (Node 20 has no WebSocket, see `WebSocket`), or the constructor throws; others that
+   * do not exist are left out.
+   * @defaultValue `['websocket', 'sse']`, with `receiveOnly` `['sse', 'websocket']`
+   */
+  transports?: readonly (TransportName | ClientTransport)[];
+  /**
+   * The client never sends: SSE comes first, which passes more proxies. Over SSE `publish`, `request`, `history` and
+   * `presence` reject with `not_available`, and there is no link without a channel: until the first one the client uses
+   * the next transport or, where SSE is the only one, stays `connecting`.
+   * @defaultValue false
+   */
+  receiveOnly?: boolean;
+  /** How the client comes back after a failure. */
+  backoff?: BackoffOptions;
+  /** Bounds what waits for a link; one request more rejects with `rate_limited`. */
+  queue?: {
+    /** Requests and publishes; no more than a hub takes at once. @defaultValue 128 */
+    maxCount?: number;
+    /** Bytes, as the length of the frames' text. @defaultValue 1_048_576 */
+    maxBytes?: number;
+  };
+  /**
+   * How long a request may take; after that it rejects, with `outcome_unknown` if it was sent and `not_available` if
+   * it was not. A publish is not limited while there is no link. Milliseconds.
+   * @defaultValue 15_000
+   */
+  requestTimeoutMs?: number;
+  /**
+   * How long a link may take to open, and before that the token to come; after that the next attempt follows. Finds
+   * proxies that hold streams back.
+   * Milliseconds.
+   * @defaultValue 10_000
+   */
+  connectTimeoutMs?: number;
+  /**
+   * How much longer than the hub's own heartbeat (interval and timeout, told on connecting) a link may be silent before
+   * it is dropped. Milliseconds.
+   * @defaultValue 10_000
+   */
+  heartbeatSlackMs?: number;
+  /** The WebSocket constructor, e.g. of the package ws: Node 20 has none. @defaultValue the global one */
+  WebSocket?: WebSocketConstructor;
+  /** What requests are made with over SSE. @defaultValue the global one */
+  fetch?: typeof fetch;
+  /** Time, for tests. */
+  clock?: ClientClock;
+  /** Random numbers from 0 to 1 for the waits, for tests. */
+  random?: () => number;
+  /** Registers what is called when the device comes back, and returns what unregisters it. @defaultValue `online` and `visibilitychange` of the page */
+  wakeUps?: (fn: () => void) => () => void;
+}
+
+/** The options with all defaults filled in. */
+export interface ResolvedOptions {
+  readonly url: URL;
+  readonly token: Exclude<ClientOptions['token'], undefined> | null;
+  readonly transports: readonly [ClientTransport, ...ClientTransport[]];
+  /** Whether any of them sends requests. */
+  readonly canSend: boolean;
+  readonly backoff: Backoff;
+  readonly random: () => number;
+  readonly maxQueued: number;
+  readonly maxQueuedBytes: number;
+  readonly requestTimeoutMs: number;
+  readonly connectTimeoutMs: number;
+  readonly heartbeatSlackMs: number;
+  readonly clock: ClientClock;
+  readonly wakeUps: (fn: () => void) => () => void;
+}
+
+/** Fills in the defaults. Throws a TypeError for an address or a transport that cannot be used. */
+export function resolveOptions(url: string | URL, options: ClientOptions): ResolvedOptions {
+  const names = options.transports ?? (options.receiveOnly ? ['sse', 'websocket'] : ['websocket', 'sse']);
+  const [first, ...others] = names.map((name) => resolveTransport(name, options));
+  if (!first) {
+    throw new TypeError('No `WebSocket` or `fetch` here: give one as an option');
+  }
+  const random = options.random ?? Math.random;
+  const transports: ResolvedOptions['transports'] = [first, ...others.filter((transport) => transport !== undefined)];
+  return {
+    url: resolveUrl(url),
+    token: options.token ?? null,
+    transports,
+    canSend: transports.some(({ receiveOnly }) => !receiveOnly),
+    backoff: new Backoff(options.backoff ?? {}, random),
+    random,
+    maxQueued: options.queue?.maxCount ?? 128,
+    maxQueuedBytes: options.queue?.maxBytes ?? 1_048_576,
+    requestTimeoutMs: options.requestTimeoutMs ?? 15_000,
+    connectTimeoutMs: options.connectTimeoutMs ?? 10_000,
+    heartbeatSlackMs: options.heartbeatSlackMs ?? 10_000,
+    clock: options.clock ?? systemClock,
+    wakeUps: options.wakeUps ?? browserWakeUps,
+  };
+}
+
+function resolveUrl(url: string | URL): URL {
+  const resolved = new URL(url, (globalThis as { location?: { href: string } }).location?.href);
+  resolved.protocol = resolved.protocol.replace(/^ws/, 'http');
+  resolved.hash = '';
+  if (!resolved.protocol.startsWith('http')) throw new TypeError(`url: expected http(s) or ws(s), got ${url}`);
+  return resolved;
+}
+
+/** `undefined` for a wire that does not exist here. */
+function resolveTransport(name: TransportName | ClientTransport, options: ClientOptions): ClientTransport | undefined {
+  const globals = globalThis as { WebSocket?: WebSocketConstructor; fetch?: typeof fetch };
+  if (typeof name === 'object') return name;
+  if (name === 'websocket') {
+    const WebSocket = options.WebSocket ?? globals.WebSocket;
+    return WebSocket && webSocketTransport(WebSocket);
+  }
+  const fetchLike = options.fetch ?? globals.fetch;
+  return fetchLike && sseTransport(fetchLike);
+}

@@ -1,0 +1,464 @@
+import { randomUUID } from 'node:crypto';
+import { CLOSE_GOING_AWAY, closeCodeOf, RealtimeException } from '../protocol/errors.js';
+import type { ConnectedData, SubscribeData } from '../protocol/frames.js';
+import type { Position } from '../protocol/position.js';
+import type { Application } from './application.js';
+import { Bindings } from './bindings.js';
+import type { Channel } from './channel.js';
+import { Connection, type ConnectionHost } from './connection.js';
+import type { ChannelMatch } from './definition.js';
+import { Endpoint } from './endpoint.js';
+import { Expiry } from './expiry.js';
+import type { Control } from './control.js';
+import { FrameLimit } from './frame-limit.js';
+import { Frames, type FrameHost } from './frames.js';
+import { sameAuthority } from './grants.js';
+import { Heartbeat } from './heartbeat.js';
+import { readHistory, type History, type HistoryQuery } from './history.js';
+import { Hooks } from './hooks.js';
+import type { HubHealth } from './health.js';
+import type { UserIdentity } from './identity.js';
+import type { Log } from './log.js';
+import type { Arrival, Gate, Places } from './ports/arrival.js';
+import { identify, type Authenticator } from './ports/authenticator.js';
+import type { AppendItem, BrokerListener, Claim, ConnectionInfo, Envelope, PresenceChange } from './ports/broker.js';
+import type { IssuedTicket, TicketOffice } from './ports/ticket.js';
+import type { AdmittedConnection } from './ports/transport.js';
+import { makeParts, type Parts, type PartsHost } from './parts.js';
+import type { Presence } from './presence.js';
+import { Reader, type ReaderEvents } from './reader.js';
+import type { Revocations } from './revocations.js';
+import type { HubSettings } from './settings.js';
+import type { Subscriptions } from './subscriptions.js';
+import type { Tickets } from './tickets.js';
+import { Turn } from './turn.js';
+import { Users } from './users.js';
+
+const SWEEP_MS = 1000;
+
+/** This node's heart: its connections, its channels, and the broker that joins it with the other nodes. */
+export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, PartsHost, BrokerListener {
+  #node = randomUUID();
+  readonly turn: Turn;
+  readonly log: Log;
+  readonly auth: Authenticator;
+  readonly maxOutboxBytes: number;
+  readonly connections = new Map<string, Connection>();
+  readonly #endpoints = new Map<string, Endpoint>();
+  readonly users = new Users();
+  readonly #bindings: Bindings;
+  readonly #waiting = new Set<Connection>();
+  readonly hooks: Hooks;
+  readonly #expiry: Expiry;
+  /** What is told that the hub drains. */
+  readonly #onDrain = new Set<() => void>();
+  readonly #frames: Frames;
+  #state: 'starting' | 'open' | 'draining' | 'closed' = 'starting';
+  #claims = false;
+  #timers: (() => void)[] = [];
+  #heartbeat: Heartbeat | undefined;
+  #parts: Parts | undefined;
+
+  constructor(
+    readonly settings: HubSettings,
+    readonly application: Application,
+  ) {
+    this.log = settings.log;
+    this.auth = settings.auth;
+    this.turn = new Turn(settings.clock);
+    this.#bindings = new Bindings(application, settings.clock);
+    this.maxOutboxBytes = settings.limits.maxOutboxBytes;
+    this.#frames = new Frames(this, new FrameLimit(settings.limits.framesPerSecond, settings.clock));
+    this.#expiry = new Expiry(settings.clock);
+    this.hooks = new Hooks(this.connections, settings.clock, settings.log);
+  }
+
+  /** Opens the broker and starts the shared timers. Call once, before anything else. */
+  async open(): Promise<void> {
+    const { broker, clock, checkIntervalMs, heartbeat } = this.settings;
+    this.#parts = makeParts(await broker.open(this.node, this), this);
+    const { subscriptions, revocations } = this.#parts;
+    this.#heartbeat = new Heartbeat(clock, heartbeat.intervalMs, heartbeat.timeoutMs);
+    this.#timers = [
+      clock.every(SWEEP_MS, () => this.#sweep()),
+      clock.every(checkIntervalMs, () => {
+        subscriptions.check().catch(() => undefined);
+        revocations.sweep();
+      }),
+    ];
+  }
+
+  /** This node's id; another one after the node was taken for dead. */
+  get node(): string {
+    return this.#node;
+  }
+
+  now(): number {
+    return this.settings.clock.now();
+  }
+
+  /**
+   * From now on peers are let in. `serves`: whether any can come. To a worker none do: it follows no control channel,
+   * and does not run the hooks of dead nodes' connections, as it has no gateways that could. Rejects with
+   * `broker_unavailable`.
+   */
+  async accept(serves = true): Promise<void> {
+    if (serves) await this.#open.control.open();
+    if (this.#state !== 'starting') return; // the hub began to drain meanwhile
+    this.#state = 'open';
+    this.#claims = serves;
+  }
+
+  get accepting(): boolean {
+    return this.#state === 'open';
+  }
+
+  /** What this node can do now. Asks nobody. */
+  get health(): HubHealth {
+    const available = this.#parts?.session.available ?? false;
+    const alive = this.#state === 'open' || this.#state === 'draining';
+    return {
+      status: alive ? (available ? 'up' : 'degraded') : 'down',
+      ready: this.accepting,
+      broker: { name: this.settings.broker.name, available },
+      connections: this.connections.size,
+    };
+  }
+
+  get subscriptions(): Subscriptions {
+    return this.#open.subscriptions;
+  }
+
+  get presence(): Presence {
+    return this.#open.presence;
+  }
+
+  get tickets(): Tickets {
+    return this.#open.tickets;
+  }
+
+  get revocations(): Revocations {
+    return this.#open.revocations;
+  }
+
+  get places(): Places {
+    return this.#open.places;
+  }
+
+  /** Messages to peers wherever they are. */
+  get control(): Control {
+    return this.#open.control;
+  }
+
+  /** The endpoint of a (port, path), the same for the same pair. */
+  endpoint(path: string, port = 0): Endpoint {
+    const wanted = new Endpoint(path, port);
+    const known = this.#endpoints.get(wanted.key);
+    if (known === undefined) this.#endpoints.set(wanted.key, wanted);
+    return known ?? wanted;
+  }
+
+  endpoints(): Iterable<Endpoint> {
+    return this.#endpoints.values();
+  }
+
+  // Publishing and reading, for the application.
+
+  /** What was declared for a channel. Throws `invalid` or `unknown_channel`. */
+  match(channel: unknown): ChannelMatch {
+    return this.subscriptions.match(channel);
+  }
+
+  publish(match: ChannelMatch, item: AppendItem, timeoutMs?: number): Promise<Position> {
+    if (this.#state === 'closed')
+      return Promise.reject(new RealtimeException('broker_unavailable', 'The hub is closed'));
+    return this.#open.publisher.publish(match.channel, match.definition.retention, item, timeoutMs);
+  }
+
+  history(match: ChannelMatch, query: HistoryQuery): Promise<History> {
+    return readHistory(this.#open.session, match.channel, query);
+  }
+
+  /** The connections of all nodes, from the registry. */
+  registered(filter: { userId?: string; channel?: string }): Promise<ConnectionInfo[]> {
+    return this.#open.session.connections(filter);
+  }
+
+  // Peers arriving.
+
+  redeem(ticket: string): Promise<UserIdentity> {
+    return this.tickets.redeem(ticket);
+  }
+
+  async ticketFor(connection: AdmittedConnection): Promise<IssuedTicket> {
+    const { user } = connection as Connection;
+    if (user === undefined) throw new RealtimeException('unauthenticated');
+    return this.tickets.issue(user);
+  }
+
+  arrive(arrival: Arrival): Connection {
+    const connection = new Connection(randomUUID(), arrival, this);
+    if (arrival.awaitsToken) this.#waiting.add(connection);
+    return connection;
+  }
+
+  async admit(connection: AdmittedConnection): Promise<void> {
+    const peer = connection as Connection;
+    this.#requireCurrent(peer.user);
+    await this.application.admit(peer);
+    // A guard may have said who it is, and what was true before may not be any more.
+    if (peer.place !== undefined) await this.#open.places.identify(peer.place, peer.user?.id);
+    this.#requireCurrent(peer.user);
+  }
+
+  #requireCurrent(user: UserIdentity | undefined): void {
+    if (user?.expiresAt !== undefined && user.expiresAt <= this.now()) throw new RealtimeException('token_expired');
+    if (user !== undefined && this.#open.revocations.holds(user)) throw new RealtimeException('revoked');
+  }
+
+  forget(connection: AdmittedConnection): void {
+    this.#waiting.delete(connection as Connection);
+    (connection as Connection).ended(CLOSE_GOING_AWAY, '');
+  }
+
+  attached(connection: Connection): void {
+    this.connections.set(connection.id, connection);
+    this.#heartbeat?.add(connection);
+    if (!this.accepting) {
+      connection.fail('draining'); // the hub began to drain as the handshake ended
+      return;
+    }
+    if (this.#waiting.has(connection)) {
+      connection.enter('waiting');
+      return;
+    }
+    this.#start(connection, Promise.resolve());
+  }
+
+  async authenticate(token: string): Promise<UserIdentity> {
+    if (this.auth.anonymous) throw new RealtimeException('unauthenticated', 'No tokens are taken here');
+    const user = await identify(this.auth, { token, source: 'frame' });
+    this.#requireCurrent(user);
+    return user;
+  }
+
+  authenticated(connection: Connection, user: UserIdentity): void {
+    this.#waiting.delete(connection);
+    connection.identify(user);
+    this.#start(connection, this.admit(connection));
+  }
+
+  renewed(connection: Connection, user: UserIdentity): void {
+    const before = connection.user;
+    connection.identify(user);
+    this.#expiry.watch(connection);
+    if (before === undefined || !sameAuthority(before, user)) this.subscriptions.reauthorise(connection);
+  }
+
+  opened(connection: Connection): Promise<void> {
+    return this.hooks.opened(connection);
+  }
+
+  /** Runs the connection hooks, then serves the frames that came meanwhile. */
+  #start(connection: Connection, before: Promise<void>): void {
+    connection.enter('opening');
+    const opening = this.#runHooks(connection, before);
+    this.hooks.opening(connection, opening);
+    opening.catch((error: unknown) => {
+      const { code, retryAfterMs } = this.#frames.describe(error);
+      connection.fail(code, retryAfterMs);
+    });
+  }
+
+  async #runHooks(connection: Connection, before: Promise<void>): Promise<void> {
+    await before;
+    if (connection.phase !== 'opening') throw new RealtimeException('gone');
+    this.#requireCurrent(connection.user); // what is revoked from now on finds the connection
+    this.users.add(connection);
+    this.#expiry.watch(connection);
+    await this.#open.departures.expect(connection);
+    if (connection.phase !== 'opening') throw new RealtimeException('gone');
+    connection.hooked = true;
+    await this.application.connected(connection);
+    if (connection.phase !== 'opening') throw new RealtimeException('gone');
+    this.#enter(connection);
+  }
+
+  #enter(connection: Connection): void {
+    connection.enter('open');
+    connection.greet();
+    this.#endpoints.get(connection.endpoint)?.enter(connection);
+    this.#frames.release(connection);
+  }
+
+  received(connection: Connection, text: string | undefined): void {
+    this.#frames.receive(connection, text);
+  }
+
+  connectedData(connection: Connection): ConnectedData {
+    const { heartbeat, limits } = this.settings;
+    return {
+      connection: connection.id,
+      heartbeatMs: heartbeat.intervalMs,
+      timeoutMs: heartbeat.timeoutMs,
+      maxFrameBytes: limits.maxFrameBytes === Infinity ? null : limits.maxFrameBytes,
+      ...(connection.user === undefined ? {} : { user: { id: connection.user.id } }),
+    };
+  }
+
+  async subscribe(connection: Connection, channel: string): Promise<Position> {
+    return this.subscriptions.inOrder(connection, channel, async () => {
+      const begin = await this.subscriptions.prepare(connection, channel, undefined, true);
+      const { position } = begin();
+      return position;
+    });
+  }
+
+  async unsubscribe(connection: Connection, channel: string): Promise<void> {
+    await this.subscriptions.inOrder(connection, channel, async () => {
+      const data = { code: 'rejected', reason: 'The application ended the subscription', resubscribe: false } as const;
+      this.subscriptions.remove(connection, channel, data);
+      return Promise.resolve();
+    });
+  }
+
+  async prepare(connection: Connection, channel: string, since: Position | undefined): Promise<() => SubscribeData> {
+    const begin = await this.subscriptions.prepare(connection, channel, since);
+    return () => {
+      const answer = begin();
+      this.settings.clock.turn(() => connection.subscriptions.get(channel)?.advance());
+      return answer;
+    };
+  }
+
+  closing(connection: Connection): void {
+    this.#frames.drop(connection);
+    this.#waiting.delete(connection);
+    this.#heartbeat?.remove(connection);
+    this.#expiry.forget(connection);
+    this.#endpoints.get(connection.endpoint)?.clients.delete(connection);
+    const { code } = connection.closed ?? {};
+    const atOnce = code === closeCodeOf('forbidden') || code === closeCodeOf('revoked');
+    for (const channel of [...connection.subscriptions.keys()]) {
+      this.subscriptions.end(connection, channel, 'disconnected', atOnce);
+    }
+  }
+
+  closed(connection: Connection): void {
+    this.connections.delete(connection.id);
+    this.#bindings.forget(connection);
+    this.users.delete(connection);
+    if (connection.place !== undefined) this.places.leave(connection.place);
+    this.#open.departures.left(connection);
+  }
+
+  /** The application bound handlers for a connection, or used them. */
+  touch(connection: Connection): void {
+    this.#bindings.touch(connection);
+  }
+
+  // The process reading for itself.
+
+  /** Subscribes this process to a channel; the returned function ends it. */
+  read(channel: string, since: Position | undefined, events: ReaderEvents): () => void {
+    const reader = new Reader(this.subscriptions, events);
+    const forget = this.onDrain(() => reader.end());
+    void reader.start(channel, since);
+    return () => {
+      forget();
+      reader.stop();
+    };
+  }
+
+  /** Calls a function when the hub starts to drain, at once if it has; the returned function forgets it. */
+  onDrain(act: () => void): () => void {
+    if (this.#state === 'draining' || this.#state === 'closed') {
+      act();
+      return () => undefined;
+    }
+    this.#onDrain.add(act);
+    return () => void this.#onDrain.delete(act);
+  }
+
+  // What the broker tells.
+
+  onEnvelope(channel: string, envelope: Envelope): void {
+    this.#channel(channel)?.announce(envelope);
+  }
+
+  onPresence(channel: string, change: PresenceChange): void {
+    this.#parts?.presence.changed(channel, change);
+  }
+
+  onResumed(): void {
+    for (const channel of this.#parts?.subscriptions.channels.values() ?? []) channel.check();
+    this.#parts?.revocations.reload();
+  }
+
+  onClaim({ connection: info }: Claim): Promise<void> {
+    if (!this.accepting) return Promise.reject(new RealtimeException('draining'));
+    return this.#open.departures.claimed(Connection.departed(info, this));
+  }
+
+  onFenced(): string {
+    this.#node = randomUUID();
+    for (const connection of this.connections.values()) {
+      connection.fenced = true;
+      connection.fail('lease_lost');
+    }
+    return this.#node;
+  }
+
+  onHold(hold: boolean): void {
+    this.#frames.hold(hold);
+  }
+
+  // The end.
+
+  /**
+   * Takes no new peers, ends the readers, tells every peer to come back elsewhere, and waits for the disconnection
+   * hooks, at most `drain.timeoutMs`. Idempotent.
+   */
+  async drain(): Promise<void> {
+    if (this.#state === 'closed') return;
+    this.#state = 'draining';
+    for (const act of this.#onDrain) act();
+    this.#onDrain.clear();
+    for (const connection of this.connections.values()) connection.fail('draining');
+    if (await this.hooks.quiet(this.settings.drainTimeoutMs)) return;
+    for (const connection of this.connections.values()) connection.terminate();
+  }
+
+  /** Leaves the broker and stops the timers. Idempotent. */
+  async close(): Promise<void> {
+    if (this.#state === 'closed') return;
+    this.#state = 'closed';
+    for (const stop of this.#timers) stop();
+    this.#heartbeat?.stop();
+    this.#parts?.revocations.close();
+    await this.#parts?.session.close();
+  }
+
+  get #open(): Parts {
+    if (this.#parts === undefined) throw new RealtimeException('broker_unavailable', 'The hub is not open yet');
+    return this.#parts;
+  }
+
+  #channel(name: string): Channel | undefined {
+    return this.#parts?.subscriptions.channels.get(name);
+  }
+
+  #sweep(): void {
+    const { clock, limits } = this.settings;
+    const { session, subscriptions } = this.#open;
+    const now = clock.now();
+    subscriptions.sweep();
+    this.#expiry.sweep();
+    for (const connection of this.#waiting) {
+      if (now - connection.openedAt >= limits.unauthenticatedMs) connection.fail('unauthenticated');
+    }
+    this.#bindings.sweep();
+    // The registry and the sweep try again by themselves where the broker is away.
+    session.sweep(this.accepting && this.#claims).catch(() => undefined);
+  }
+}

@@ -1,0 +1,112 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { RealtimeException, type ErrorBody } from '../../protocol/errors.js';
+import type { ConnectedData, DisconnectData, SubscribeData } from '../../protocol/frames.js';
+import type { Position } from '../../protocol/position.js';
+import type { Link } from './link.js';
+
+/** Headers of a response; a list is sent as one header each, as `Set-Cookie` has to be. */
+export type ResponseHeaders = Readonly<Record<string, string | readonly string[]>>;
+
+/** A refusal as every wire tells it: an HTTP status with `{ error }` as its body. */
+export interface Refusal {
+  readonly status: number;
+  readonly error: ErrorBody;
+  readonly headers?: ResponseHeaders;
+}
+
+/**
+ * Refuses a peer with a status and headers of its own: what a guard's HttpException becomes. Where there is no status
+ * to give (a token in the first frame) it is the `RealtimeException` of its body.
+ */
+export class RefusalError extends RealtimeException {
+  constructor(readonly refusal: Refusal) {
+    const { code, message, details, retryAfterMs } = refusal.error;
+    super(code, message, details);
+    if (retryAfterMs !== undefined) this.retryAfterMs = retryAfterMs;
+  }
+}
+
+/** An upgrade request for an endpoint. */
+export interface UpgradeExchange {
+  readonly request: IncomingMessage;
+  readonly socket: Duplex;
+  readonly head: Buffer;
+  /** The subprotocol to select, `bearer` where the token came so. */
+  readonly subprotocol?: string;
+}
+
+/** A plain request for an endpoint. */
+export interface RequestExchange {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly query: URLSearchParams;
+  /** Answers with a status and `{ error }`; the response must not have begun. */
+  refuse(refusal: Refusal): void;
+}
+
+/**
+ * What turns a wire into links: a value made by a factory, given in the module's `transports`. The router matches the
+ * path and does the handshake; the transport attaches a link to the admitted connection.
+ */
+export interface Transport {
+  readonly name: string;
+  /** The path below an endpoint's path, without slash; empty for the endpoint's own path. */
+  readonly subpath: string;
+  /** Methods served by `request`; others are answered 405. Empty where the wire is an upgrade. */
+  readonly methods: readonly string[];
+  /** Whether a one-time ticket lets a peer in. @defaultValue true */
+  readonly takesTickets?: boolean;
+  /** Called once, before anything else. */
+  open(settings: TransportSettings): void;
+  /** Accepts an upgrade for an admitted connection. */
+  upgrade?(exchange: UpgradeExchange, connection: AdmittedConnection): void;
+  /** Accepts an upgrade only to close it with a code that browsers can read (`rejectMode: 'close'`). */
+  refuseUpgrade?(exchange: UpgradeExchange, code: number, reason: string, disconnectFrame: string): void;
+  /** Serves a request for an admitted connection. A rejection is answered as a refusal. */
+  request?(exchange: RequestExchange, connection: AdmittedConnection): Promise<void>;
+  /** Answers a refusal in the wire's own way. False: it is answered as everywhere, by its status and `{ error }`. */
+  refuseRequest?(exchange: RequestExchange, refusal: Refusal): boolean;
+  /** Destroys what the hub has not closed. */
+  close(): void;
+}
+
+/** Resolved settings that wires need. */
+export interface TransportSettings {
+  /** `Infinity`: there is no limit. */
+  readonly maxFrameBytes: number;
+  /** `Infinity`: there is no limit. */
+  readonly maxChannels: number;
+}
+
+/** A connection whose handshake was passed, as a transport uses it. */
+export interface AdmittedConnection {
+  readonly id: string;
+  /** Headers for the response that accepts the peer, none that frame it; read them before `attach`. */
+  readonly responseHeaders?: ResponseHeaders | undefined;
+  /** What the peer calls itself (`client` of `$resume`, or of the query), set before `attach`. */
+  introduce(client: string): void;
+  /** Gives the connection its link. Connection hooks start, unless a token is still awaited. */
+  attach(link: Link): void;
+  /** Settles when the connection hooks have: rejects with a `RealtimeException` where one refused the peer. */
+  readonly opened: Promise<void>;
+  /**
+   * Authorises and prepares a subscription; rejects with a `RealtimeException` if it is refused. The returned function
+   * starts it and gives its answer, which has to be written in the same turn; what was missed follows after it.
+   */
+  prepare(channel: string, since: Position | undefined): Promise<() => SubscribeData>;
+  /** The data of `$connected`. The connection sends it by itself where the wire carries plain frames. */
+  connectedData(): ConnectedData;
+  /** Ends the connection as the hub itself would: `$disconnect`, then `close` of the link. */
+  disconnect(data: DisconnectData): void;
+  /** A frame came, as text. */
+  receive(text: string): void;
+  /** A frame could not be read: bad UTF-8. */
+  receiveBad(): void;
+  /** The frame was larger than the limit. */
+  receiveTooLarge(): void;
+  /** What was written has been taken. */
+  drained(): void;
+  /** The link is gone. Called once. */
+  ended(code: number, reason: string): void;
+}

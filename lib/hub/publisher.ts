@@ -1,0 +1,82 @@
+import { RealtimeException } from '../protocol/errors.js';
+import { makeTag, type Position } from '../protocol/position.js';
+import { itemBytes } from './batch.js';
+import type { AppendItem, BrokerSession, Retention } from './ports/broker.js';
+import type { Clock } from './ports/clock.js';
+import type { Turn } from './turn.js';
+
+/** Publications that are on their way to the broker, in bytes: past it publishing is refused. */
+const MAX_IN_FLIGHT_BYTES = 64 * 1024 * 1024;
+
+/** What a turn publishes to a channel. */
+interface Pending {
+  readonly retention: Retention;
+  readonly items: AppendItem[];
+  readonly waiting: Waiting[];
+  bytes: number;
+}
+
+interface Waiting {
+  readonly resolve: (position: Position) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** Appends what was published in a turn, as one call per channel. Order is kept per channel. */
+export class Publisher {
+  readonly #channels = new Map<string, Pending>();
+  #bytesInFlight = 0;
+
+  constructor(
+    private readonly broker: BrokerSession,
+    private readonly turn: Turn,
+    private readonly clock: Clock,
+  ) {}
+
+  /**
+   * Appends a publication. Rejects with `broker_unavailable` (not applied) or `outcome_unknown` (may be applied, also
+   * after `timeoutMs`).
+   */
+  publish(channel: string, retention: Retention, item: AppendItem, timeoutMs?: number): Promise<Position> {
+    const bytes = itemBytes(item);
+    if (this.#bytesInFlight + bytes > MAX_IN_FLIGHT_BYTES) {
+      return Promise.reject(new RealtimeException('broker_unavailable', 'Too many publications wait for the broker'));
+    }
+    this.#bytesInFlight += bytes;
+    let pending = this.#channels.get(channel);
+    if (pending === undefined) {
+      if (this.#channels.size === 0) this.turn.append(this);
+      this.#channels.set(channel, (pending = { retention, items: [], waiting: [], bytes: 0 }));
+    }
+    const { items, waiting } = pending;
+    pending.bytes += bytes;
+    items.push(item);
+    const settled = new Promise<Position>((resolve, reject) => waiting.push({ resolve, reject }));
+    return timeoutMs === undefined ? settled : this.#within(timeoutMs, settled);
+  }
+
+  flush(): void {
+    const channels = [...this.#channels];
+    this.#channels.clear();
+    for (const [channel, pending] of channels) void this.#append(channel, pending);
+  }
+
+  async #append(channel: string, { retention, items, waiting, bytes }: Pending): Promise<void> {
+    try {
+      const { results } = await this.broker.append(channel, retention, makeTag(), items);
+      waiting.forEach(({ resolve }, i) => resolve(results[i]!.position));
+    } catch (error) {
+      for (const { reject } of waiting) reject(error);
+    } finally {
+      this.#bytesInFlight -= bytes;
+    }
+  }
+
+  #within(timeoutMs: number, settled: Promise<Position>): Promise<Position> {
+    return new Promise((resolve, reject) => {
+      const cancel = this.clock.after(timeoutMs, () => {
+        reject(new RealtimeException('outcome_unknown', `The broker did not answer within ${timeoutMs} ms`));
+      });
+      settled.then(resolve, reject).finally(cancel);
+    });
+  }
+}

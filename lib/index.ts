@@ -1,0 +1,67 @@
+export { RealtimeModule } from './nest/realtime.module.js';
+export { RealtimeService, type Emitter, type PublishOptions, type RevokeOptions } from './nest/realtime.service.js';
+export type { AuditFinding } from './nest/audit.js';
+export {
+  REALTIME_BROKER,
+  REALTIME_OPTIONS,
+  type RealtimeModuleOptions,
+  type RealtimeOptionsFactory,
+} from './nest/options.js';
+export {
+  ChannelGateway,
+  ChannelParam,
+  Identity,
+  OnPublish,
+  OnSubscribe,
+  OnUnsubscribe,
+} from './nest/channel.decorators.js';
+export { LastEventId, RealtimeSse, type RealtimeSseOptions } from './nest/sse.decorators.js';
+export { WsParam } from './nest/ws-param.decorator.js';
+export { BaseRealtimeExceptionFilter } from './nest/exception.filter.js';
+
+export { Connection } from './hub/connection.js';
+export { Endpoint } from './hub/endpoint.js';
+export { UserIdentity } from './hub/identity.js';
+export { Publication } from './hub/publication.js';
+export type { HubHealth } from './hub/health.js';
+export type { LeaveReason } from './hub/application.js';
+export type { DisconnectOptions } from './hub/control.js';
+export type { ChannelOptions } from './hub/definition.js';
+export type { LimitOptions } from './hub/settings.js';
+
+export { memoryBroker, type MemoryBroker, type MemoryBrokerOptions } from './brokers/memory.broker.js';
+export { sse, type SseOptions } from './transports/sse.transport.js';
+export { webSocket, type CompressionOptions, type WebSocketOptions } from './transports/websocket.transport.js';
+export { anonymous, type Authenticator, type Credentials } from './hub/ports/authenticator.js';
+export type { OriginSetting } from './security/origin.js';
+export type { TrustedProxies } from './security/proxy.js';
+
+export { ERRORS, RealtimeException, type ErrorBody, type ErrorCode } from './protocol/errors.js';
+export type { Position } from './protocol/position.js';
+export type { LostData, PresenceMember, SubscribeData, UnsubscribedData } from './protocol/frames.js';
+
+export type {
+  AppendItem,
+  AppendResult,
+  Broker,
+  BrokerListener,
+  BrokerSession,
+  ConnectionInfo,
+  Envelope,
+  Point,
+  PresenceChange,
+  PresenceEntry,
+  ReadResult,
+  RegisteredConnection,
+  Retention,
+  StoredItem,
+} from './hub/ports/broker.js';
+export type { Codec, Link, Run, RunItem } from './hub/ports/link.js';
+export type {
+  AdmittedConnection,
+  Refusal,
+  RequestExchange,
+  Transport,
+  TransportSettings,
+  UpgradeExchange,
+} from './hub/ports/transport.js';

@@ -1,0 +1,168 @@
+import {
+  ConfigurableModuleBuilder,
+  Inject,
+  Logger,
+  Module,
+  type BeforeApplicationShutdown,
+  type DynamicModule,
+  type HttpServer,
+  type OnApplicationBootstrap,
+  type OnApplicationShutdown,
+  type OnModuleInit,
+} from '@nestjs/common';
+import { ApplicationConfig, HttpAdapterHost, ModulesContainer } from '@nestjs/core';
+import { Hub } from '../hub/hub.js';
+import type { Log } from '../hub/log.js';
+import type { Broker } from '../hub/ports/broker.js';
+import { resolveSettings, type Mistake } from '../hub/settings.js';
+import { Auditor } from './auditor.js';
+import { CHANNEL_GATEWAY } from './channel.decorators.js';
+import { drainFirst } from './drain-first.js';
+import { findGatewayMistakes } from './gateway-checks.js';
+import { HttpServers } from './http-servers.js';
+import {
+  bootError,
+  REALTIME_BROKER,
+  REALTIME_OPTIONS,
+  RESOLVED_OPTIONS,
+  resolveOptions,
+  type RealtimeModuleOptions,
+  type ResolvedOptions,
+} from './options.js';
+import { findProvidedClasses } from './provided-classes.js';
+import { findForeignAdapter, keepAdapter, RealtimeAdapter } from './realtime.adapter.js';
+import { RealtimeApplication } from './realtime.application.js';
+import { RealtimeService } from './realtime.service.js';
+
+const { ConfigurableModuleClass } = new ConfigurableModuleBuilder<RealtimeModuleOptions>({
+  optionsInjectionToken: REALTIME_OPTIONS,
+})
+  .setClassMethodName('forRoot')
+  .setFactoryMethodName('createRealtimeOptions')
+  .setExtras({ isGlobal: true }, (definition, { isGlobal }) => ({ ...definition, global: isGlobal }))
+  .build();
+
+/**
+ * Real-time for a Nest application: import it once, with `forRoot(options)` or `forRootAsync({ imports, inject,
+ * useFactory | useClass | useExisting })`. It installs its WebSocket adapter and its HTTP endpoints by itself, and is
+ * global unless `isGlobal: false` is given.
+ */
+@Module({
+  providers: [
+    // Optional: where the bare class is imported there are none, and the check says what to do.
+    { provide: RESOLVED_OPTIONS, inject: [{ token: REALTIME_OPTIONS, optional: true }], useFactory: resolveOptions },
+    { provide: REALTIME_BROKER, inject: [RESOLVED_OPTIONS], useFactory: ({ broker }: ResolvedOptions) => broker },
+    RealtimeApplication,
+    {
+      provide: Hub,
+      inject: [RESOLVED_OPTIONS, REALTIME_BROKER, RealtimeApplication],
+      useFactory: async (options: ResolvedOptions, broker: Broker, application: RealtimeApplication): Promise<Hub> => {
+        const hub = new Hub(resolveSettings({ ...options, broker, log: nestLog() }), application);
+        await hub.open();
+        return hub;
+      },
+    },
+    Auditor,
+    RealtimeService,
+  ],
+  exports: [RealtimeService, Hub, REALTIME_BROKER],
+})
+export class RealtimeModule
+  extends ConfigurableModuleClass
+  implements OnModuleInit, OnApplicationBootstrap, BeforeApplicationShutdown, OnApplicationShutdown
+{
+  readonly #servers: HttpServers;
+  readonly #adapter: RealtimeAdapter;
+  /** What is wrong with the channel gateways; told with all else as the module starts. */
+  readonly #mistakes: Mistake[] = [];
+
+  /** Leaves out options that all have defaults: `forRoot()` serves the declared channels to everybody. */
+  static override forRoot(options: Parameters<typeof ConfigurableModuleClass.forRoot>[0] = {}): DynamicModule {
+    return super.forRoot(options);
+  }
+
+  constructor(
+    @Inject(RESOLVED_OPTIONS) private readonly options: ResolvedOptions,
+    @Inject(Hub) private readonly hub: Hub,
+    @Inject(RealtimeApplication) private readonly application: RealtimeApplication,
+    @Inject(Auditor) private readonly auditor: Auditor,
+    @Inject(ModulesContainer) private readonly modules: ModulesContainer,
+    @Inject(ApplicationConfig) private readonly config: ApplicationConfig,
+    @Inject(HttpAdapterHost) private readonly host: HttpAdapterHost,
+  ) {
+    super();
+    const second = findSecondModule(modules);
+    if (second.length > 0) {
+      hub.close().catch(() => undefined); // no hook of ours will run
+      throw bootError('RealtimeModule cannot start', second);
+    }
+    application.channels.explore(modules, hub.settings.declarations, options.channels ?? {}, this.#mistakes);
+    hub.endpoint(options.path);
+    this.#servers = new HttpServers(hub, options);
+    this.#adapter = new RealtimeAdapter({
+      hub,
+      options,
+      endpoints: application.endpoints,
+      config,
+      modules,
+      host,
+      dispose: () => this.#servers.close(),
+    });
+    application.gateways.attach({ adapter: this.#adapter, touch: (connection) => hub.touch(connection) });
+    config.setIoAdapter(this.#adapter);
+  }
+
+  async onModuleInit(): Promise<void> {
+    const mistakes = this.#mistakes;
+    findProvidedClasses(this.modules, CHANNEL_GATEWAY, mistakes); // once more: factories may have been slower than we
+    mistakes.push(...findGatewayMistakes(this.modules, this.options.path));
+    mistakes.push(...findForeignAdapter(this.config, this.#adapter));
+    if (mistakes.length > 0) throw bootError('RealtimeModule cannot start', mistakes);
+    keepAdapter(this.config);
+    this.#adapter.bindInert();
+    await this.application.guards.open();
+    const adapter = this.host.httpAdapter as HttpServer | null | undefined;
+    if (servesHttp(adapter)) this.#servers.mount(adapter);
+  }
+
+  async onApplicationBootstrap(): Promise<void> {
+    drainFirst(this.modules, this.hub);
+    await this.#servers.listen();
+    await this.hub.accept(this.#servers.serving);
+    this.auditor.started(this.#servers);
+  }
+
+  async beforeApplicationShutdown(): Promise<void> {
+    await this.hub.drain();
+    await this.#servers.close();
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.hub.close();
+  }
+}
+
+function findSecondModule(modules: ModulesContainer): Mistake[] {
+  const count = [...modules.values()].filter(({ metatype }) => metatype === RealtimeModule).length;
+  if (count <= 1) return [];
+  return [
+    {
+      path: 'RealtimeModule',
+      message: `is configured ${count} times; call forRoot or forRootAsync once, in the root module`,
+    },
+  ];
+}
+
+/** Whether an adapter has a server that requests can come to: a worker has none, nor has a test without an application. */
+function servesHttp(adapter: HttpServer | null | undefined): adapter is HttpServer {
+  const server = adapter?.getHttpServer?.() as { listeners?: unknown } | undefined;
+  return typeof server?.listeners === 'function';
+}
+
+function nestLog(): Log {
+  const logger = new Logger('Realtime');
+  return {
+    warn: (message) => logger.warn(message),
+    error: (message, error) => logger.error(message, error instanceof Error ? error.stack : undefined),
+  };
+}

@@ -1,0 +1,89 @@
+import { HttpException, type MessageEvent } from '@nestjs/common';
+import { Observable } from 'rxjs';
+import { formatCursor, parseCursor } from '../protocol/cursor.js';
+import { errorRow, isRealtimeException, RealtimeException } from '../protocol/errors.js';
+import type { SubscribeData } from '../protocol/frames.js';
+import { formatPosition, parsePosition, type Position } from '../protocol/position.js';
+import type { Hub } from '../hub/hub.js';
+import { fieldOf } from '../transports/sse-codec.js';
+
+const HEARTBEAT_MS = 15_000;
+const RETRY_MS = 2_000;
+
+/** A server-sent event that Nest writes as a comment alone. A new one each time: Nest may write into what it is given. */
+export function heartbeat(): MessageEvent {
+  return { comment: 'heartbeat' };
+}
+
+/** A reconnection time, spread so that clients cut together don't come back together. */
+export function jittered(ms: number): number {
+  return Math.round(ms * (0.75 + Math.random() / 2));
+}
+
+/** Publications of channels as server-sent events: see `RealtimeService.events`. */
+export function channelEvents(
+  hub: Hub,
+  channels: readonly string[],
+  { since, heartbeatMs = HEARTBEAT_MS }: { since?: string; heartbeatMs?: number },
+): Observable<MessageEvent> {
+  return new Observable((subscriber) => {
+    const from = startingPoints(channels, since);
+    const positions = new Map<number, Position>();
+    const answers = Object.create(null) as Record<string, SubscribeData>;
+    const early: (() => void)[] = [];
+    let open = false;
+    const send = (type: string, data: string, retry?: number): void => {
+      const id = formatCursor([...positions].sort(([a], [b]) => a - b));
+      subscriber.next({ id, type, data, ...(retry === undefined ? {} : { retry }) });
+    };
+    /** Nothing goes out before `$open`, which needs every channel's answer. */
+    const whenOpen = (act: () => void): void => {
+      if (open) act();
+      else early.push(act);
+    };
+    const started = (slot: number, channel: string, answer: SubscribeData): void => {
+      answers[channel] = answer;
+      positions.set(slot, answer.position);
+      if (positions.size < channels.length) return;
+      open = true;
+      const cursor = since === undefined ? 'none' : from.size > 0 ? 'used' : 'ignored';
+      send('$open', JSON.stringify({ cursor, channels: answers }), jittered(RETRY_MS));
+      for (const act of early) act();
+    };
+    const stops = channels.map((channel, slot) =>
+      hub.read(channel, from.get(slot), {
+        started: (answer) => started(slot, channel, answer),
+        publications: ({ items, epoch }) =>
+          whenOpen(() => {
+            for (const { event, data, offset, tag } of items) {
+              positions.set(slot, formatPosition(epoch, offset, tag));
+              send(fieldOf(event), data);
+            }
+          }),
+        lost: (lost) =>
+          whenOpen(() => {
+            positions.set(slot, lost.position);
+            send('$lost', JSON.stringify({ channel, ...lost }));
+          }),
+        ended: (error) => (error === undefined ? subscriber.complete() : subscriber.error(asHttp(error))),
+      }),
+    );
+    const timer = setInterval(() => subscriber.next(heartbeat()), heartbeatMs).unref();
+    return () => {
+      clearInterval(timer);
+      for (const stop of stops) stop();
+    };
+  });
+}
+
+/** Where each channel starts: from a cursor over the channels' slots, or from a position of the only channel. */
+function startingPoints(channels: readonly string[], since: string | undefined): ReadonlyMap<number, Position> {
+  if (since === undefined) return new Map();
+  if (channels.length === 1 && parsePosition(since) !== undefined) return new Map([[0, since]]);
+  return parseCursor(since)?.positions ?? new Map<number, Position>();
+}
+
+function asHttp(error: unknown): unknown {
+  const exception = isRealtimeException(error) ? error : new RealtimeException('internal');
+  return new HttpException({ error: exception.toBody() }, errorRow(exception.code).http ?? 500, { cause: error });
+}

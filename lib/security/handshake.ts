@@ -1,0 +1,128 @@
+import type { IncomingMessage } from 'node:http';
+import type { Arrival, Gate, Handshake, Visit } from '../hub/ports/arrival.js';
+import { identify } from '../hub/ports/authenticator.js';
+import type { AdmittedConnection } from '../hub/ports/transport.js';
+import { RealtimeException } from '../protocol/errors.js';
+import { extractCredentials, selectSubprotocol } from './credentials.js';
+import { HandshakeRates } from './handshake-rates.js';
+import { OriginPolicy, type OriginSetting } from './origin.js';
+import { ProxyTrust, type TrustedProxies } from './proxy.js';
+import { takeFromQuery } from './redaction.js';
+
+/** The parameter of the query by which a one-time ticket comes. */
+const TICKET = 'ticket';
+/** How long a refused peer is asked to wait where the node is going away, ms: a random time up to twice this. */
+const DRAINING_RETRY_MS = 1_000;
+/** How long the authenticator, or the guards, may take for one peer, ms. */
+const STEP_TIMEOUT_MS = 10_000;
+
+/** What the handshake can be told. */
+export interface HandshakeOptions {
+  /** @defaultValue 'same-host' */
+  origins?: OriginSetting;
+  /** @defaultValue 0 */
+  trustedProxies?: TrustedProxies;
+}
+
+/**
+ * The handshake, in its fixed order: accepting → origin → rates and numbers of connections → credentials → who is it →
+ * connection guards → the user's connections. Each step refuses with the code of the table; a connection that did not
+ * get through is forgotten.
+ */
+export class PeerHandshake implements Handshake {
+  readonly #proxies: ProxyTrust;
+  readonly #origins: OriginPolicy;
+  readonly #rates: HandshakeRates;
+  /** The parameters of the query that hold credentials. */
+  readonly #secretNames: readonly string[];
+
+  constructor(
+    private readonly gate: Gate,
+    { origins = 'same-host', trustedProxies = 0 }: HandshakeOptions = {},
+    untrustedProxy?: () => void,
+  ) {
+    this.#proxies = new ProxyTrust(trustedProxies, untrustedProxy);
+    this.#origins = new OriginPolicy(origins, this.#proxies);
+    this.#rates = new HandshakeRates(gate.settings.limits, gate.settings.clock);
+    const { anonymous, query } = gate.auth;
+    this.#secretNames = [anonymous ? undefined : TICKET, query].filter((name) => name !== undefined);
+  }
+
+  takeSecrets(request: IncomingMessage): Readonly<Record<string, string>> {
+    return takeFromQuery(request, this.#secretNames);
+  }
+
+  cors(request: IncomingMessage): Record<string, string> | undefined {
+    return this.#origins.headers(request);
+  }
+
+  subprotocol(request: IncomingMessage): 'bearer' | undefined {
+    return selectSubprotocol(request);
+  }
+
+  async perform(visit: Visit): Promise<AdmittedConnection> {
+    const { gate } = this;
+    const { endpoint, transport, request, query, params } = visit;
+    this.#requireAccepting();
+    if (!this.#origins.allows(request)) throw new RealtimeException('origin_refused');
+    const ip = this.#proxies.clientAddress(request);
+    this.#rates.take(ip);
+    const place = gate.places.enter(ip);
+    let connection: AdmittedConnection | undefined;
+    try {
+      const identity = await this.#inTime(this.#identify(visit));
+      this.#requireAccepting();
+      connection = gate.arrive({ endpoint, transport, request, ip, query, params, place, ...identity });
+      if (identity.awaitsToken) return connection; // guards run once the token is there
+      await this.#inTime(gate.admit(connection));
+      this.#requireAccepting();
+      return connection;
+    } catch (error) {
+      if (connection === undefined) gate.places.leave(place);
+      else gate.forget(connection);
+      throw error;
+    }
+  }
+
+  abandon(connection: AdmittedConnection): void {
+    this.gate.forget(connection);
+  }
+
+  async #identify({
+    request,
+    secrets,
+    takesFrames,
+    takesTickets,
+  }: Visit): Promise<Pick<Arrival, 'user' | 'awaitsToken'>> {
+    const { auth } = this.gate;
+    if (auth.anonymous) return { user: undefined, awaitsToken: false };
+    const ticket = secrets[TICKET] ?? '';
+    if (ticket !== '') {
+      if (!takesTickets) throw new RealtimeException('unauthenticated');
+      return { user: await this.gate.redeem(ticket), awaitsToken: false };
+    }
+    const credentials = extractCredentials(request, auth, secrets);
+    if (credentials === undefined) {
+      if (takesFrames && auth.firstFrame !== false) return { user: undefined, awaitsToken: true };
+      throw new RealtimeException('unauthenticated');
+    }
+    return { user: await identify(auth, credentials), awaitsToken: false };
+  }
+
+  /** A step that does not end would keep its peer's place. */
+  #inTime<T>(step: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const cancel = this.gate.settings.clock.after(STEP_TIMEOUT_MS, () => {
+        reject(new Error(`A step of a handshake took longer than ${STEP_TIMEOUT_MS} ms: it was refused`));
+      });
+      step.finally(cancel).then(resolve, reject);
+    });
+  }
+
+  #requireAccepting(): void {
+    if (this.gate.accepting) return;
+    const refusal = new RealtimeException('draining');
+    refusal.retryAfterMs = Math.round(DRAINING_RETRY_MS * (1 + Math.random()));
+    throw refusal;
+  }
+}

@@ -1,0 +1,39 @@
+import { chunked, ManySlots, OneSlot, SseCodec, unframed, type SseFormat } from './sse-codec.js';
+
+/** What a stream's bytes depend on besides its channels. */
+export interface StreamForm {
+  readonly format: SseFormat;
+  /** Whether the bytes are chunks of a chunked body. */
+  readonly chunked: boolean;
+}
+
+/**
+ * The codecs of streams. Those of one channel have one codec, so that its publications are encoded once; it is kept as
+ * long as a stream has it.
+ */
+export class SseCodecs {
+  readonly #shared = new Map<string, SseCodec>();
+  readonly #uses = new Map<SseCodec, { readonly key: string; count: number }>();
+
+  take(channels: readonly string[], form: StreamForm): SseCodec {
+    const framing = form.chunked ? chunked : unframed;
+    const [channel, ...others] = channels as [string, ...string[]];
+    if (others.length > 0) return new SseCodec(form.format, new ManySlots(channels), framing);
+    const key = `${form.format} ${form.chunked} ${channel}`;
+    let codec = this.#shared.get(key);
+    if (codec === undefined) {
+      codec = new SseCodec(form.format, new OneSlot(channel), framing);
+      this.#shared.set(key, codec);
+      this.#uses.set(codec, { key, count: 0 });
+    }
+    this.#uses.get(codec)!.count++;
+    return codec;
+  }
+
+  give(codec: SseCodec): void {
+    const use = this.#uses.get(codec);
+    if (use === undefined || --use.count > 0) return;
+    this.#uses.delete(codec);
+    this.#shared.delete(use.key);
+  }
+}

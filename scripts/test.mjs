@@ -1,0 +1,112 @@
+// `npm test`: gets what the tests need, builds, checks types, lint and formatting, and runs every jest project.
+// `npm test -- <jest arguments>` runs a part: only what that part needs is prepared, and the checks are skipped.
+//   npm test -- --selectProjects unit e2e
+//   npm test -- test/unit/position.test.ts
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { build } from './build.mjs';
+import { needChromium } from './chromium.mjs';
+import { needNest11 } from './nest11.mjs';
+import { needNginx } from './nginx.mjs';
+import { needRedis } from './redis.mjs';
+import { bin, mustRun, root, run } from './run.mjs';
+
+const jestArguments = process.argv.slice(2);
+const partial = jestArguments.length > 0;
+const outcomes = [];
+
+async function step(name, work) {
+  console.log(`\n— ${name}`);
+  const startedAt = Date.now();
+  let failure;
+  try {
+    await work();
+  } catch (error) {
+    failure = error.message;
+    console.error(failure);
+  }
+  outcomes.push({ name, failure, seconds: (Date.now() - startedAt) / 1000 });
+  return failure === undefined;
+}
+
+/** Whether this run reaches test/<folder>, as far as the arguments tell. */
+function reaches(projectName, folder = projectName) {
+  const at = jestArguments.indexOf('--selectProjects');
+  if (at >= 0) {
+    const selected = jestArguments.slice(at + 1);
+    const end = selected.findIndex((argument) => argument.startsWith('-'));
+    return (end < 0 ? selected : selected.slice(0, end)).includes(projectName);
+  }
+  const paths = jestArguments.filter((argument) => argument.startsWith('test/'));
+  return paths.length === 0 || paths.some((argument) => argument.startsWith(`test/${folder}`));
+}
+
+async function prepare() {
+  let ready = true;
+  if (reaches('e2e-nest11', 'e2e')) ready = (await step('Nest 11 for the tests', needNest11)) && ready;
+  if (reaches('browser') || reaches('cluster')) {
+    const found = async () => {
+      process.env.CHROMIUM_PATH = await needChromium();
+      console.log(process.env.CHROMIUM_PATH);
+    };
+    ready = (await step('Chromium', found)) && ready;
+  }
+  if (['conformance', 'e2e', 'cluster', 'chaos'].some((name) => reaches(name))) {
+    const found = async () => {
+      process.env.REDIS_SERVER_PATH = await needRedis();
+      console.log(process.env.REDIS_SERVER_PATH);
+    };
+    ready = (await step('Redis', found)) && ready;
+  }
+  if (reaches('cluster')) {
+    const found = async () => {
+      process.env.NGINX_PATH = await needNginx();
+      console.log(process.env.NGINX_PATH);
+    };
+    ready = (await step('nginx', found)) && ready;
+  }
+  if (!partial || ['package', 'browser', 'cluster', 'chaos'].some((name) => reaches(name)))
+    ready = (await step('build', build)) && ready;
+  return ready;
+}
+
+async function check() {
+  await step('types', () => mustRun('npm', ['run', '--silent', 'typecheck']));
+  await step('lint', () => mustRun('npm', ['run', '--silent', 'lint']));
+  await step('formatting', () => mustRun('npm', ['run', '--silent', 'format:check']));
+}
+
+async function jest() {
+  await mkdir(path.join(root, '.build'), { recursive: true });
+  const outputFile = path.join(root, '.build', `jest-${process.pid}.json`);
+  const nodeOptions = '--experimental-vm-modules --disable-warning=ExperimentalWarning';
+  const env = { ...process.env, NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ''} ${nodeOptions}`.trim() };
+  let result;
+  await step('tests', async () => {
+    const code = await run('node', [bin.jest, '--json', `--outputFile=${outputFile}`, ...jestArguments], { env });
+    result = JSON.parse(await readFile(outputFile, 'utf8').catch(() => 'null')) ?? undefined;
+    await rm(outputFile, { force: true });
+    if (code !== 0) throw new Error(result ? 'tests failed' : `jest gave no result (exit code ${code})`);
+  });
+  return result;
+}
+
+const ready = await prepare();
+if (ready && !partial) await check();
+const result = ready ? await jest() : undefined;
+
+console.log('\nSummary');
+for (const { name, failure, seconds } of outcomes) {
+  console.log(
+    `  ${failure === undefined ? 'ok    ' : 'FAILED'} ${name} (${seconds.toFixed(1)} s)${failure ? `: ${failure}` : ''}`,
+  );
+}
+const passed = result?.numPassedTests ?? 0;
+const skipped = (result?.numPendingTests ?? 0) + (result?.numTodoTests ?? 0);
+if (skipped > 0) console.log(`  ${skipped} tests were skipped`);
+// A step that failed counts as one, unless its tests are counted already; so does a file that could not be run.
+const testFailures = (result?.numFailedTests ?? 0) + (result?.numRuntimeErrorTestSuites ?? 0);
+const stepFailures = outcomes.filter(({ name, failure }) => failure && !(name === 'tests' && testFailures > 0)).length;
+const failed = testFailures + stepFailures;
+console.log(`\n${passed} passed, ${failed} failed`);
+process.exitCode = failed > 0 ? 1 : 0;

@@ -1,0 +1,20 @@
+import { memoryBroker } from '../../lib/brokers/memory.broker.js';
+import { memorySurgery } from '../support/log-surgery.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { describeBroker } from './broker.conformance.js';
+
+describeBroker(
+  'memory',
+  () => {
+    const clock = new ManualClock();
+    const broker = memoryBroker({ clock });
+    return {
+      broker: () => broker,
+      now: () => clock.now(),
+      pass: (ms) => clock.pass(ms),
+      surgery: memorySurgery(broker),
+      dispose: () => Promise.resolve(),
+    };
+  },
+  { time: 'manual', unitMs: 1_000, surgery: true, keySlack: 0 },
+);

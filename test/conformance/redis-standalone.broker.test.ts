@@ -1,0 +1,32 @@
+import { afterAll, beforeAll } from '@jest/globals';
+import { KEY_SLACK } from '../../lib/brokers/redis-log-scripts.js';
+import { redisBroker } from '../../lib/brokers/redis.broker.js';
+import { RedisServer } from '../support/redis-server.js';
+import { redisSurgery } from '../support/redis-surgery.js';
+import { describeBroker } from './broker.conformance.js';
+
+let server: RedisServer;
+let stores = 0;
+beforeAll(async () => {
+  server = await RedisServer.start();
+});
+afterAll(() => server.dispose());
+
+describeBroker(
+  'redis, one server',
+  () => {
+    const prefix = `store-${++stores}`;
+    return {
+      broker: () => redisBroker({ url: server.url, prefix }),
+      now: Date.now,
+      pass: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+      surgery: redisSurgery(
+        prefix,
+        (...command) => server.send(...command),
+        () => server.send('FLUSHALL'),
+      ),
+      dispose: () => Promise.resolve(),
+    };
+  },
+  { time: 'real', unitMs: 40, surgery: true, keySlack: KEY_SLACK + 100 },
+);

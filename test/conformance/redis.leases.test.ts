@@ -1,0 +1,275 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { redisBroker } from '../../lib/brokers/redis.broker.js';
+import type { RedisBrokerOptions } from '../../lib/brokers/redis-options.js';
+import type { ConnectionInfo, RegisteredConnection } from '../../lib/hub/ports/broker.js';
+import { RecordingNode } from '../support/recording-node.js';
+import { RedisServer, until } from '../support/redis-server.js';
+import { TcpProxy } from '../support/tcp-proxy.js';
+
+const LEASE_MS = 800;
+
+function connection(id: string, node: string, channels: string[] = []): RegisteredConnection {
+  const info: ConnectionInfo = {
+    id,
+    node,
+    transport: 'sse',
+    ip: '::1',
+    endpoint: '0:/',
+    params: {},
+    openedAt: 0,
+    channels,
+  };
+  return { id, info: () => info };
+}
+
+describe('leases in redis', () => {
+  let server: RedisServer;
+  let proxy: TcpProxy;
+  let nodes: RecordingNode[];
+  let sweeping: NodeJS.Timeout;
+  let a: RecordingNode;
+  let b: RecordingNode;
+  /** The node behind the proxy, which can be cut off. */
+  let c: RecordingNode;
+
+  async function open(name: string, port: number, options: Partial<RedisBrokerOptions> = {}): Promise<RecordingNode> {
+    const broker = redisBroker({
+      url: `redis://127.0.0.1:${port}`,
+      leaseMs: LEASE_MS,
+      publishTimeoutMs: 500,
+      ...options,
+    });
+    const node = await RecordingNode.open(broker, name);
+    nodes.push(node);
+    return node;
+  }
+
+  /** Time in which nothing may happen, as the store sees it. */
+  function pass(leases: number): Promise<void> {
+    return new Promise((resolve) => setTimeout(resolve, leases * LEASE_MS));
+  }
+
+  const claimsOf = (...told: RecordingNode[]): string[] =>
+    told.flatMap(({ claims }) => claims.map(({ connection: { id }, attempt }) => `${id} ${attempt}`)).sort();
+  const claimed = (count: number, ...told: RecordingNode[]): Promise<void> =>
+    until(() => claimsOf(...told).length >= count, `${count} claims`);
+
+  beforeEach(async () => {
+    server = await RedisServer.start({ config: ['appendonly', 'yes', 'appendfsync', 'always'] });
+    proxy = await TcpProxy.start(server.port);
+    nodes = [];
+    [a, b, c] = [await open('a', server.port), await open('b', server.port), await open('c', proxy.port)];
+    sweeping = setInterval(() => {
+      for (const { session } of nodes) session.sweep().catch(() => undefined);
+    }, 20);
+  });
+
+  afterEach(async () => {
+    clearInterval(sweeping);
+    server.signal('SIGCONT');
+    await Promise.all(nodes.map((node) => node.session.close()));
+    await proxy.dispose();
+    await server.dispose();
+  });
+
+  test('D7.3, D7.4, P10 claims the connections of a dead node, each once, and applies their departures', async () => {
+    const ids = Array.from({ length: 600 }, (_, i) => `c${i}`);
+    await Promise.all(ids.map((id) => c.session.register(connection(id, 'c', ['room']))));
+    await c.session.join('room', { connection: 'c1', member: 'ann', info: null });
+    await c.session.join('room', { connection: 'c2', member: 'bob', info: null });
+    await a.session.register(connection('a1', 'a'));
+    await a.session.join('room', { connection: 'a1', member: 'bob', info: null });
+    expect(await b.session.countElsewhere(['a:0:0:0:0::/64'])).toEqual([ids.length + 1]);
+    proxy.cut();
+    await claimed(ids.length, a, b);
+    await until(
+      async () => (await b.session.countElsewhere(['a:0:0:0:0::/64']))[0] === 1,
+      'the count without the dead',
+    );
+    await until(async () => (await a.session.presence('room')).count === 1, 'the departure');
+    expect((await a.session.presence('room')).users).toEqual([{ id: 'bob', info: null, connections: 1 }]);
+    expect((await b.session.connections({})).map(({ id }) => id)).toEqual(['a1']);
+    await pass(2.5);
+    expect(claimsOf(a, b)).toEqual(ids.map((id) => `${id} 1`).sort());
+    expect(a.claims[0]?.connection ?? b.claims[0]?.connection).toMatchObject({ node: 'c', channels: ['room'] });
+  });
+
+  test('D7.4 leaves nothing of a connection that joined and left, or is over', async () => {
+    await c.session.register(connection('c1', 'c'));
+    await c.session.register(connection('c2', 'c'));
+    await c.session.join('room', { connection: 'c2', member: 'ann', info: null });
+    await c.session.unregister('c1');
+    // Its hooks have run, and only its member is still there.
+    await c.session.unregister('c2');
+    expect(await a.session.connections({})).toEqual([]);
+    proxy.cut();
+    await until(async () => (await a.session.presence('room')).count === 0, 'the departure');
+    await pass(2);
+    expect(claimsOf(a, b)).toEqual([]);
+  });
+
+  test('D7.4, P12 applies a departure of a dead node that was under way, when it is due', async () => {
+    const departures = 'realtime:{lease}:departures';
+    const graceMs = 8 * LEASE_MS;
+    await c.session.register(connection('c1', 'c'));
+    for (const [id, member] of [
+      ['c1', 'ann'],
+      ['c2', 'bob'],
+    ] as const) {
+      await c.session.join('room', { connection: id, member, info: null });
+    }
+    // Its second step fails, as if the node had died before.
+    await server.send('SET', departures, 'in the way');
+    await expect(c.session.leave('room', 'c1', graceMs)).rejects.toMatchObject({ code: 'broker_unavailable' });
+    proxy.cut();
+    await server.send('DEL', departures);
+    await claimed(1, a, b);
+    await until(async () => (await server.send('ZCARD', departures)) === '1', 'the departure');
+    expect((await a.session.presence('room')).users).toContainEqual({ id: 'ann', info: null, connections: 0 });
+    await until(async () => (await a.session.presence('room')).count === 1, 'its end');
+  });
+
+  test('D7.1 writes connections that came while Redis was away, and those that come later', async () => {
+    const listed = async (): Promise<string[]> => (await a.session.connections({})).map(({ id }) => id).sort();
+    proxy.cut();
+    await expect(c.session.register(connection('c1', 'c'))).rejects.toThrow(/Redis/);
+    proxy.heal();
+    await until(async () => (await listed()).length === 1, 'the connection');
+    await until(async () => (await a.session.countElsewhere(['a:0:0:0:0::/64']))[0] === 1, 'its count');
+    await c.session.register(connection('c2', 'c'));
+    expect(await listed()).toEqual(['c1', 'c2']);
+  });
+
+  test('D7.2, P11 fences a node that was taken for dead: its hooks are not its own, it goes on under another id', async () => {
+    await c.session.register(connection('c1', 'c'));
+    proxy.cut();
+    await claimed(1, a, b);
+    const holds = c.session.holdsLease();
+    proxy.heal();
+    expect(await holds).toBe(false);
+    expect(c.fenced).toBe(1);
+    expect(await c.session.holdsLease()).toBe(true);
+    await c.session.register(connection('c2', 'c-1'));
+    expect((await a.session.connections({})).map(({ node }) => node)).toEqual(['c-1']);
+    await pass(2.5);
+    expect(claimsOf(a, b)).toEqual(['c1 1']);
+  });
+
+  test('D7.2 lets hooks wait while the lease is in doubt, and run when it is not lost', async () => {
+    await c.session.register(connection('c1', 'c'));
+    expect(await c.session.holdsLease()).toBe(true);
+    clearInterval(sweeping); // nobody looks for dead nodes
+    proxy.cut();
+    await pass(1);
+    let answer: boolean | undefined;
+    const asked = c.session.holdsLease().then((held) => (answer = held));
+    await a.session.tops(['c']);
+    expect(answer).toBeUndefined();
+    proxy.heal();
+    await asked;
+    expect(answer).toBe(true);
+    expect(c.fenced).toBe(0);
+  });
+
+  test("D7.2 has frames held with onIsolation: 'fence', until Redis answers", async () => {
+    const fencing = await open('f', proxy.port, { onIsolation: 'fence' });
+    proxy.cut();
+    await fencing.until(() => fencing.holds.length === 1, 'the hold');
+    proxy.heal();
+    await fencing.until(() => fencing.holds.length === 2, 'its end');
+    expect(fencing.holds).toEqual([true, false]);
+    expect(c.holds).toEqual([]);
+  });
+
+  test('D7.2 has frames held after the process stood still, until Redis answers', async () => {
+    const end = performance.now() + LEASE_MS / 2;
+    while (performance.now() < end); // nothing else runs
+    await a.until(() => a.holds.length === 2, 'the hold and its end');
+    expect(a.holds).toEqual([true, false]);
+    expect(a.fenced).toBe(0);
+  });
+
+  test.each<[string, () => Promise<void>, () => Promise<void>]>([
+    ['stood still', async () => server.signal('SIGSTOP'), async () => server.signal('SIGCONT')],
+    ['was restarted', () => server.kill(), () => server.start()],
+  ])('P10 claims nobody after Redis %s for longer than the lease', async (_, stop, start) => {
+    await c.session.register(connection('c1', 'c'));
+    await a.session.register(connection('a1', 'a'));
+    await stop();
+    await pass(2);
+    await start();
+    await until(() => c.session.holdsLease(), 'a beat');
+    await pass(2.5);
+    expect(claimsOf(a, b, c)).toEqual([]);
+    expect([a, b, c].map(({ fenced }) => fenced)).toEqual([0, 0, 0]);
+    expect(await a.session.connections({})).toHaveLength(2);
+  });
+
+  test.each([
+    ['rejects', () => Promise.reject(new Error('the hook failed'))],
+    ['never ends', () => new Promise<void>(() => undefined)],
+  ])('D7.4 claims again where the hook %s', async (_, hook) => {
+    for (const node of [a, b]) node.onClaim = ({ attempt }) => (attempt === 1 ? hook() : Promise.resolve());
+    await c.session.register(connection('c1', 'c'));
+    proxy.cut();
+    await claimed(2, a, b);
+    expect(claimsOf(a, b)).toEqual(['c1 1', 'c1 2']);
+    await pass(2.5);
+    expect(claimsOf(a, b)).toHaveLength(2);
+  });
+
+  test('D7.4, P10 does not claim again where Redis went away after the hook', async () => {
+    for (const node of [a, b]) {
+      node.onClaim = () => server.kill();
+    }
+    await c.session.register(connection('c1', 'c'));
+    proxy.cut();
+    await claimed(1, a, b);
+    await pass(3);
+    await server.start();
+    expect(await server.send('KEYS', '*}:claims')).not.toBe('');
+    await until(async () => (await server.send('KEYS', '*}:claims')) === '', 'the end of the claim');
+    await pass(2.5);
+    expect(claimsOf(a, b)).toEqual(['c1 1']);
+  });
+
+  test('D7.4 has nobody claim who cannot run hooks', async () => {
+    clearInterval(sweeping);
+    sweeping = setInterval(() => void a.session.sweep(false).catch(() => undefined), 20);
+    await c.session.register(connection('c1', 'c'));
+    proxy.cut();
+    await pass(2.5);
+    expect(claimsOf(a, b)).toEqual([]);
+    await until(() => b.session.sweep().then(() => claimsOf(b).length === 1), 'the claim');
+    expect(claimsOf(a, b)).toEqual(['c1 1']);
+  });
+
+  test('D7.4 claims again where the claimer died', async () => {
+    const d = await open('d', server.port);
+    const second = await TcpProxy.start(server.port);
+    try {
+      const e = await open('e', second.port);
+      clearInterval(sweeping);
+      sweeping = setInterval(() => void e.session.sweep().catch(() => undefined), 20);
+      e.onClaim = () => new Promise<void>(() => undefined);
+      await c.session.register(connection('c1', 'c'));
+      proxy.cut();
+      await claimed(1, e);
+      second.cut();
+      clearInterval(sweeping);
+      sweeping = setInterval(() => void d.session.sweep().catch(() => undefined), 20);
+      await claimed(1, d);
+      expect(claimsOf(d)).toEqual(['c1 2']);
+    } finally {
+      await second.dispose();
+    }
+  });
+
+  test('D7.1 claims nothing of a node that closed', async () => {
+    await c.session.register(connection('c1', 'c'));
+    await c.session.close();
+    await pass(2.5);
+    expect(claimsOf(a, b)).toEqual([]);
+    expect(await server.send('ZCARD', 'realtime:{lease}:nodes')).toBe('2');
+  });
+});

@@ -1,0 +1,347 @@
+import { afterEach, describe, expect, it } from '@jest/globals';
+import { Injectable, Module, type CanActivate, type OnModuleDestroy, type OnModuleInit } from '@nestjs/common';
+import { Test } from '@nestjs/testing';
+import { MessageBody, SubscribeMessage, WebSocketGateway, type OnGatewayDisconnect } from '@nestjs/websockets';
+import type { ExpressAdapter } from '@nestjs/platform-express';
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import { connect as connectSocket, type AddressInfo, type Socket } from 'node:net';
+import { WebSocket, WebSocketServer } from 'ws';
+import { Hub } from '../../lib/hub/hub.js';
+import { memoryBroker, RealtimeModule, RealtimeService, type RealtimeModuleOptions } from '../../lib/index.js';
+import { openStream } from './support/event-stream.js';
+import { connect, open, Peer, refused } from './support/gateway-peer.js';
+import { platforms, startApp, type Platform, type RunningApp } from './support/platforms.js';
+import { Probe } from './support/probe.js';
+
+/** What `app.close()` may take: the second that peers have for their close handshake, and a machine that is busy. */
+const CLOSE_BOUND_MS = 4_000;
+
+@WebSocketGateway()
+class EchoGateway {
+  @SubscribeMessage('echo')
+  echo(@MessageBody() data: unknown): unknown {
+    return data;
+  }
+}
+
+let closing: (() => unknown)[] = [];
+
+afterEach(async () => {
+  // The latest first, and foreign servers before the applications: an HTTP server waits for what they accepted.
+  for (const close of closing.reverse()) await close();
+  closing = [];
+});
+
+async function start(
+  platform: Platform,
+  options: RealtimeModuleOptions = {},
+  providers: any[] = [EchoGateway],
+  prepare?: (server: Server) => void,
+): Promise<RunningApp> {
+  const running = await startApp(platform, { imports: [RealtimeModule.forRoot(options)], providers }, (app) => {
+    app.useLogger(false);
+    prepare?.(app.getHttpServer() as Server);
+  });
+  closing.push(running.close);
+  return running;
+}
+
+const serverOf = ({ app }: RunningApp): Server => app.getHttpServer() as Server;
+
+/** Resolves with how long something took, ms. */
+async function timed(act: () => Promise<unknown>): Promise<number> {
+  const since = performance.now();
+  await act();
+  return performance.now() - since;
+}
+
+async function freePort(): Promise<number> {
+  const spare = createServer().listen(0);
+  await once(spare, 'listening');
+  const { port } = spare.address() as AddressInfo;
+  spare.close();
+  await once(spare, 'close');
+  return port;
+}
+
+/** A bare socket that asked for an upgrade, and the head of the answer. */
+async function askUpgrade(port: number, path: string): Promise<{ socket: Socket; head: string }> {
+  const socket = connectSocket({ port, host: '127.0.0.1', allowHalfOpen: true });
+  socket.on('error', () => undefined);
+  socket.write(
+    `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+      'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
+  );
+  const [bytes] = (await once(socket, 'data')) as [Buffer];
+  return { socket, head: bytes.toString().split('\r\n', 1)[0]! };
+}
+
+describe.each(platforms)('upgrades of other paths on $name', (platform) => {
+  let others: WebSocketServer[] = [];
+
+  /** As the documentation of `ws` has it: each answers 400 to what is not of its path, or destroys it. */
+  const listeners: Record<string, (server: Server) => void> = {
+    'refuses all others': (server) => {
+      others.push(greeting(new WebSocketServer({ server, path: '/other' })));
+    },
+    'destroys all others': (server) => {
+      const other = greeting(new WebSocketServer({ noServer: true }));
+      others.push(other);
+      server.on('upgrade', (request, socket, head) => {
+        if (request.url !== '/other') socket.destroy();
+        else other.handleUpgrade(request, socket, head, (accepted) => other.emit('connection', accepted));
+      });
+    },
+    'ignores all others': (server) => {
+      const other = greeting(new WebSocketServer({ noServer: true }));
+      others.push(other);
+      server.on('upgrade', (request, socket, head) => {
+        if (request.url === '/other') {
+          other.handleUpgrade(request, socket, head, (accepted) => other.emit('connection', accepted));
+        }
+      });
+    },
+  };
+
+  const greeting = (server: WebSocketServer): WebSocketServer =>
+    server.on('connection', (socket) => {
+      socket.send('hello');
+      socket.on('message', (bytes: Buffer) => socket.send(`other ${bytes.toString()}`));
+    });
+
+  afterEach(() => {
+    for (const server of others) for (const client of server.clients) client.terminate();
+    others = [];
+  });
+
+  it.each(
+    Object.keys(listeners).flatMap((what) => [
+      [what, 'before'],
+      [what, 'after'],
+    ]),
+  )('go to a listener that %s, added %s the start, and ours to us', async (what, when) => {
+    const app = await start(platform, {}, [EchoGateway], (server) => {
+      if (when === 'before') listeners[what]!(server);
+    });
+    if (when === 'after') listeners[what]!(serverOf(app));
+    const other = open(app.port, '/other');
+    expect(await other.next()).toBe('hello');
+    other.send('text');
+    expect(await other.next()).toBe('other text');
+    const peer = await connect(app);
+    expect(await peer.request('echo', 'a', 1)).toEqual({ id: 1, data: 'a' });
+    // Refused later, by the handshake, and at once, by its head alone.
+    expect(await refused(app, '/realtime', { headers: { origin: 'https://elsewhere.example' } })).toMatchObject({
+      status: 403,
+      body: { error: { code: 'origin_refused' } },
+    });
+    expect(await refused(app, '/realtime/sse')).toMatchObject({
+      status: 400,
+      body: { error: { code: 'not_available' } },
+    });
+    await peer.close();
+    await other.close();
+  });
+
+  it('are answered 404 where nobody else listens', async () => {
+    const app = await start(platform);
+    for (const path of ['/', '/other', '/realtime/other', '/realtimes']) {
+      expect(await refused(app, path)).toMatchObject({ status: 404 });
+    }
+  });
+
+  it('do not keep the application from closing', async () => {
+    const app = await start(platform);
+    const { socket, head } = await askUpgrade(app.port, '/nowhere');
+    expect(head).toBe('HTTP/1.1 404 Not Found');
+    expect(await timed(() => app.close())).toBeLessThan(CLOSE_BOUND_MS);
+    socket.destroy();
+  });
+});
+
+/** What a start waits for. */
+class Gate {
+  readonly reached: Promise<void>;
+  readonly opened: Promise<void>;
+  reach!: () => void;
+  open!: () => void;
+
+  constructor() {
+    this.reached = new Promise((resolve) => (this.reach = resolve));
+    this.opened = new Promise((resolve) => (this.open = resolve));
+  }
+}
+
+@Injectable()
+class SlowStarter implements OnModuleInit {
+  constructor(private readonly gate: Gate) {}
+
+  async onModuleInit(): Promise<void> {
+    this.gate.reach();
+    await this.gate.opened;
+  }
+}
+
+describe.each(platforms)('the start on $name', (platform) => {
+  const create = async (broker = memoryBroker()) => {
+    const module = await Test.createTestingModule({
+      imports: [RealtimeModule.forRoot({ broker, channels: { news: {} } })],
+      providers: [EchoGateway, Gate, SlowStarter],
+    }).compile();
+    const app = module.createNestApplication(platform.createAdapter() as ExpressAdapter, { logger: false });
+    closing.push(() => app.close());
+    return app;
+  };
+
+  it('lets peers in once it is over, and tells those before to come back', async () => {
+    const app = await create();
+    const gate = app.get(Gate);
+    const server = app.getHttpServer() as Server;
+    server.listen(0, '127.0.0.1'); // earlier than app.listen() would
+    closing.push(() => server.listening && server.close());
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const starting = app.init();
+    await gate.reached;
+    const { status, headers, body } = await refused({ port });
+    expect(status).toBe(503);
+    expect(Number(headers['retry-after'])).toBeGreaterThan(0);
+    expect(body).toMatchObject({ error: { code: 'draining', retryAfterMs: expect.any(Number) } });
+    gate.open();
+    await starting;
+    expect(await (await connect({ port })).request('echo', 1, 1)).toEqual({ id: 1, data: 1 });
+  });
+
+  it('needs no server that listens: app.init() is enough to publish', async () => {
+    const broker = memoryBroker();
+    const app = await create(broker);
+    app.get(Gate).open();
+    await app.init();
+    expect(await app.get(RealtimeService).publish('news', 'flash', 1)).toMatch(/-1-/);
+    expect((app.getHttpServer() as Server).listening).toBe(false);
+    await app.close();
+    expect(broker.sessions.size).toBe(0);
+  });
+});
+
+@Injectable()
+class NeverGuard implements CanActivate {
+  constructor(private readonly probe: Probe) {}
+
+  canActivate(): Promise<boolean> {
+    this.probe.note('asked');
+    return new Promise(() => undefined);
+  }
+}
+
+@Injectable()
+class Database implements OnModuleDestroy {
+  constructor(private readonly probe: Probe) {}
+
+  async onModuleDestroy(): Promise<void> {
+    await Promise.resolve();
+    this.probe.note('database closed');
+  }
+}
+
+@Module({ providers: [Probe, Database], exports: [Probe, Database] })
+class DatabaseModule {}
+
+@WebSocketGateway()
+class SavingGateway implements OnGatewayDisconnect, OnModuleDestroy {
+  constructor(
+    private readonly probe: Probe,
+    readonly database: Database,
+  ) {}
+
+  async handleDisconnect(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
+    this.probe.note('saved');
+  }
+
+  onModuleDestroy(): void {
+    this.probe.note('gateway destroyed');
+  }
+}
+
+describe.each(platforms)('app.close() on $name', (platform) => {
+  it('tells every peer to come back, and ends every connection and stream', async () => {
+    const app = await start(platform, { channels: { news: {} } });
+    const peers = [await connect(app), await connect(app)];
+    const stream = await openStream(`${app.url}/realtime/sse?channels=news`);
+    await stream.event('$open');
+    const hub = app.app.get(Hub);
+    expect(hub.connections.size).toBe(3);
+    await app.close();
+    for (const peer of peers) {
+      expect(await peer.next()).toEqual({
+        event: '$disconnect',
+        data: { code: 4503, reason: 'draining', reconnect: true },
+      });
+      expect(await peer.closed).toEqual({ code: 4503, reason: 'draining' });
+    }
+    expect(JSON.parse((await stream.event('$disconnect')).data!)).toMatchObject({ code: 4503, reason: 'draining' });
+    await stream.ended;
+    expect(hub.connections.size).toBe(0);
+  });
+
+  it('leaves no server and no listener', async () => {
+    const port = await freePort();
+    @WebSocketGateway(port, { path: '/own' })
+    class OwnPortGateway {}
+    const app = await start(platform, {}, [EchoGateway, OwnPortGateway]);
+    const server = serverOf(app);
+    await connect(app);
+    await connect({ port }, '/own');
+    await app.close();
+    expect(server.listening).toBe(false);
+    expect(server.listenerCount('upgrade')).toBe(0);
+    expect(await new Promise((resolve) => server.getConnections((_error, count) => resolve(count)))).toBe(0);
+    for (const closed of [app.port, port]) {
+      const socket = new WebSocket(`ws://127.0.0.1:${String(closed)}/own`);
+      expect(await once(socket, 'error')).toMatchObject([{ code: 'ECONNREFUSED' }]);
+    }
+  });
+
+  it('ends within a bound where a peer does not answer', async () => {
+    const app = await start(platform);
+    const peer = await connect(app);
+    (peer.socket as unknown as { _socket: Socket })._socket.pause();
+    const { socket, head } = await askUpgrade(app.port, '/realtime');
+    expect(head).toBe('HTTP/1.1 101 Switching Protocols');
+    expect(await timed(() => app.close())).toBeLessThan(CLOSE_BOUND_MS);
+    expect(serverOf(app).listening).toBe(false);
+    peer.socket.terminate();
+    socket.destroy();
+  });
+
+  it('ends handshakes whose guards still think', async () => {
+    const app = await start(platform, { connectionGuards: [NeverGuard] }, [Probe, NeverGuard]);
+    const peer = new Peer(new WebSocket(`ws://127.0.0.1:${String(app.port)}/realtime`));
+    peer.socket.once('error', () => undefined);
+    await app.app.get(Probe).seen(1);
+    expect(await timed(() => app.close())).toBeLessThan(CLOSE_BOUND_MS);
+    expect((await peer.closed).code).toBe(1006);
+  });
+
+  it('may be called again, and at once', async () => {
+    const app = await start(platform);
+    const peer = await connect(app);
+    await Promise.all([app.close(), app.close()]);
+    await app.close();
+    expect(await peer.closed).toMatchObject({ code: 4503 });
+    expect(serverOf(app).listening).toBe(false);
+  });
+
+  it('waits for the hooks of disconnections before the modules that they use are destroyed', async () => {
+    const running = await startApp(platform, {
+      imports: [DatabaseModule, RealtimeModule.forRoot()],
+      providers: [SavingGateway],
+    });
+    const probe = running.app.get(Probe);
+    await connect(running);
+    await running.close();
+    expect(probe.events).toEqual(['saved', 'gateway destroyed', 'database closed']);
+  });
+});
