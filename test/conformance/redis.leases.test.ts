@@ -24,12 +24,14 @@ function connection(id: string, node: string, channels: string[] = []): Register
 
 describe('leases in redis', () => {
   let server: RedisServer;
+  /** The way of `a` and `b`. */
+  let way: TcpProxy;
   let proxy: TcpProxy;
   let nodes: RecordingNode[];
   let sweeping: NodeJS.Timeout;
   let a: RecordingNode;
   let b: RecordingNode;
-  /** The node behind the proxy, which can be cut off. */
+  /** The node behind `proxy`, which can be cut off. */
   let c: RecordingNode;
 
   async function open(name: string, port: number, options: Partial<RedisBrokerOptions> = {}): Promise<RecordingNode> {
@@ -56,9 +58,9 @@ describe('leases in redis', () => {
 
   beforeEach(async () => {
     server = await RedisServer.start({ config: ['appendonly', 'yes', 'appendfsync', 'always'] });
-    proxy = await TcpProxy.start(server.port);
+    [way, proxy] = [await TcpProxy.start(server.port), await TcpProxy.start(server.port)];
     nodes = [];
-    [a, b, c] = [await open('a', server.port), await open('b', server.port), await open('c', proxy.port)];
+    [a, b, c] = [await open('a', way.port), await open('b', way.port), await open('c', proxy.port)];
     sweeping = setInterval(() => {
       for (const { session } of nodes) session.sweep().catch(() => undefined);
     }, 20);
@@ -68,7 +70,7 @@ describe('leases in redis', () => {
     clearInterval(sweeping);
     server.signal('SIGCONT');
     await Promise.all(nodes.map((node) => node.session.close()));
-    await proxy.dispose();
+    await Promise.all([way.dispose(), proxy.dispose()]);
     await server.dispose();
   });
 
@@ -225,9 +227,12 @@ describe('leases in redis', () => {
     await c.session.register(connection('c1', 'c'));
     proxy.cut();
     await claimed(1, a, b);
+    // Its nodes come back once it has been seen that Redis still knows of the claim.
+    way.cut();
     await pass(3);
     await server.start();
     expect(await server.send('KEYS', '*}:claims')).not.toBe('');
+    way.heal();
     await until(async () => (await server.send('KEYS', '*}:claims')) === '', 'the end of the claim');
     await pass(2.5);
     expect(claimsOf(a, b)).toEqual(['c1 1']);
