@@ -1,4 +1,5 @@
-// `npm run bench`: everything, against peers. `npm run bench -- fan-out echo handshakes idle channels limits redis` runs a part; `--quick` fewer rounds.
+// `npm run bench`: everything, against peers. `npm run bench -- fan-out streams echo handshakes idle channels limits redis` runs
+// a part; `--quick` fewer rounds.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, totalmem } from 'node:os';
 import path from 'node:path';
@@ -6,14 +7,22 @@ import { build } from '../scripts/build.mjs';
 import { root } from '../scripts/run.mjs';
 import { channels } from './scenarios/channels.mjs';
 import { echo } from './scenarios/echo.mjs';
-import { fanOut } from './scenarios/fan-out.mjs';
+import { fanOut, fanOutToStreams } from './scenarios/fan-out.mjs';
 import { handshakes } from './scenarios/handshakes.mjs';
 import { idle } from './scenarios/idle.mjs';
 import { limits } from './scenarios/limits.mjs';
 import { acrossRedis } from './scenarios/redis.mjs';
 import { generatorName, pinned, pinSelf } from './support/processes.mjs';
 import { show, spread, table } from './support/statistics.mjs';
-import { PLATFORM_WS, REALTIME, REDIS_BARE_EACH, REDIS_HISTORY, REDIS_SOCKET_IO } from './support/subjects.mjs';
+import {
+  BETTER_SSE,
+  PLATFORM_WS,
+  REALTIME,
+  REALTIME_SSE,
+  REDIS_BARE_EACH,
+  REDIS_HISTORY,
+  REDIS_SOCKET_IO,
+} from './support/subjects.mjs';
 
 const wanted = process.argv.slice(2).filter((argument) => !argument.startsWith('-'));
 const quick = process.argv.includes('--quick');
@@ -30,6 +39,15 @@ if (runs('fan-out')) {
   results.fanOut = await fanOut(quick ? { rounds: 3, warmUps: 1 } : {});
   for (const { perTurn, sockets, subjects } of results.fanOut) {
     console.log(`\nFan-out to ${sockets} sockets, ${perTurn} per turn\n\n${costs(subjects, 'delivery')}`);
+  }
+}
+if (runs('streams')) {
+  results.streams = await fanOutToStreams(quick ? { rounds: 3, warmUps: 1 } : {});
+  for (const { perTurn, sockets, subjects } of results.streams) {
+    const rows = costs(subjects, 'delivery', '@Sse');
+    console.log(`\nFan-out to ${sockets} event streams, ${perTurn} per turn\n\n${rows}`);
+    const toBetterSse = ratioOf(subjects, BETTER_SSE, REALTIME_SSE, ({ micros }) => micros);
+    console.log(`\nto better-sse: ${show(toBetterSse)}`);
   }
 }
 if (runs('echo')) {
@@ -102,7 +120,7 @@ console.log(
     .join(' ')} · ${path.relative(root, file)}`,
 );
 
-function costs(subjects, unit) {
+function costs(subjects, unit, reference = 'plain ws') {
   const rows = subjects.map(({ name, microsPerMessage, ratio, systemShare, loadShare, bytesPerMessage }) => [
     name,
     show(microsPerMessage),
@@ -112,7 +130,7 @@ function costs(subjects, unit) {
     `${(loadShare.median * 100).toFixed(0)} %`,
   ]);
   return table(
-    ['', `CPU µs per ${unit}`, 'per CPU second to plain ws', 'in the kernel', 'bytes', 'load generator'],
+    ['', `CPU µs per ${unit}`, `per CPU second to ${reference}`, 'in the kernel', 'bytes', 'load generator'],
     rows,
   );
 }
@@ -150,10 +168,9 @@ function ratioOf(subjects, over, under, cost) {
 function describe() {
   const version = (name) => JSON.parse(readFileSync(path.join(root, `node_modules/${name}/package.json`))).version;
   const versions = Object.fromEntries(
-    ['ws', '@nestjs/core', '@nestjs/platform-ws', 'socket.io', '@socket.io/redis-adapter', 'ioredis'].map((name) => [
-      name,
-      version(name),
-    ]),
+    ['ws', '@nestjs/core', '@nestjs/platform-ws', 'better-sse', 'socket.io', '@socket.io/redis-adapter', 'ioredis'].map(
+      (name) => [name, version(name)],
+    ),
   );
   const facts = {
     node: process.version,

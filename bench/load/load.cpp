@@ -1,8 +1,9 @@
-// The load generator: many WebSocket peers on raw sockets that only count what they get. load.mjs is the same for
-// machines without a compiler. Lines on stdin tell it what to do, fields separated by tabs; it answers on stdout:
+// The load generator: many peers on raw sockets that only count what they get, WebSocket frames or, where the request asks
+// for no upgrade, server-sent events of a chunked response. load.mjs is the same for machines without a compiler. Lines on stdin tell it what to do, fields separated by tabs; it answers on stdout:
 //   open port count request trigger greeting ready → opened count
 //     Sends the HTTP request (\r\n written as backslash sequences); after a frame that begins with `trigger` (empty: at
 //     once) the frame `greeting`; a peer is open when a frame that begins with `ready` comes (empty: with the upgrade).
+//     Of an event stream any `ready` stands for its first event, which does not count.
 //   count target → reached messages bytes, as soon as so many messages came since the last answer
 //   request depth total text → reached messages bytes; keeps `depth` requests of each peer in flight; # is their number
 //   delays → delays µs…, ascending: how late the messages came since then whose data has a stamp `@µs@` (16 digits of the
@@ -40,7 +41,10 @@ struct Peer {
   enum { Connecting, Upgrading, Greeting, Ready } state = Connecting;
   std::string text;    // of the handshake
   bool greeted = false;
-  uint64_t skip = 0;   // payload bytes still to come
+  uint64_t skip = 0;   // bytes of the payload, or of the chunk, still to come
+  uint64_t size = 0;   // of the chunk that begins
+  size_t event = 0;    // bytes of the event's lines so far
+  size_t line = 0;     // of its last line
   uint8_t header[10];
   int headerBytes = 0;
   std::string unsent;
@@ -51,6 +55,7 @@ int epoll;
 std::vector<Peer> peers;
 std::string request, trigger, greeting, ready;
 int port = 0;
+bool upgrades = true;
 size_t wanted = 0, started = 0, opened = 0, reported = 0;
 uint64_t messages = 0, bytes = 0, target = 0;
 std::vector<std::string> requests;
@@ -184,24 +189,78 @@ void becomeReady(Peer& peer) {
   }
 }
 
+/** Part of an event stream, without the chunks' own bytes. */
+uint64_t countEvents(Peer& peer, const char* data, size_t length) {
+  uint64_t got = 0;
+  const char* begin = data;
+  for (const char* end = data + length; data < end;) {
+    const char* newline = static_cast<const char*>(memchr(data, '\n', size_t(end - data)));
+    peer.line += size_t((newline == nullptr ? end : newline) - data);
+    if (newline == nullptr) break;
+    data = newline + 1;
+    if (peer.line > 0) {
+      peer.event += peer.line;
+    } else {
+      if (peer.event >= kCountedBytes && peer.state == Peer::Greeting) {
+        becomeReady(peer);
+      } else if (peer.event >= kCountedBytes) {
+        got++;
+        readStamp(begin, size_t(data - begin));
+      }
+      peer.event = 0;
+      begin = data;
+    }
+    peer.line = 0;
+  }
+  return got;
+}
+
+/** Server-sent events in a chunked response. */
+void countStream(Peer& peer, const char* data, size_t length) {
+  bytes += length;
+  while (length > 0) {
+    if (peer.skip > 0) {
+      size_t part = peer.skip < length ? size_t(peer.skip) : length;
+      messages += countEvents(peer, data, part);
+      peer.skip -= part;
+      data += part;
+      length -= part;
+      continue;
+    }
+    // The end of the last chunk, and the size of the next: `\r\n<hex>\r\n`.
+    char byte = *data++;
+    length--;
+    if (byte == '\n' && peer.headerBytes > 0) {
+      peer.skip = peer.size;
+      if (peer.size == 0) fail("the server ends a stream");
+      peer.size = 0;
+      peer.headerBytes = 0;
+    } else if (byte != '\r' && byte != '\n') {
+      peer.size = peer.size << 4 | uint64_t(byte <= '9' ? byte - '0' : (byte | 32) - 'a' + 10);
+      peer.headerBytes++;
+    }
+  }
+}
+
 /** Reads the answer to the upgrade, then whole frames until the one that makes the peer ready. */
 void handshake(Peer& peer, const char* data, size_t length) {
   peer.text.append(data, length);
   if (peer.state == Peer::Upgrading) {
     size_t end = peer.text.find("\r\n\r\n");
     if (end == std::string::npos) return;
-    if (peer.text.compare(0, 12, "HTTP/1.1 101") != 0) fail("no upgrade: " + peer.text.substr(0, peer.text.find("\r\n")));
+    const char* expected = upgrades ? "HTTP/1.1 101" : "HTTP/1.1 200";
+    if (peer.text.compare(0, 12, expected) != 0) fail("refused: " + peer.text.substr(0, peer.text.find("\r\n")));
     peer.text.erase(0, end + 4);
     peer.state = Peer::Greeting;
     if (ready.empty()) {
       becomeReady(peer);
-    } else if (trigger.empty()) {
+    } else if (upgrades && trigger.empty()) {
       peer.greeted = true;
       std::string frame = masked(greeting, 1);
       send(peer, frame.data(), frame.size());
     }
   }
-  while (peer.state == Peer::Greeting && peer.text.size() >= 2) {
+  while (upgrades && peer.state == Peer::Greeting && peer.text.size() >= 2) {
     size_t size = uint8_t(peer.text[1]) & 127, offset = 2;
     if (size == 126) {
       if (peer.text.size() < 4) return;
@@ -221,11 +280,11 @@ void handshake(Peer& peer, const char* data, size_t length) {
       fail("refused: " + frame);
     }
   }
-  if (peer.state != Peer::Ready) return;
+  if (upgrades && peer.state != Peer::Ready) return;
   std::string rest;
   rest.swap(peer.text);
   peer.text.shrink_to_fit();
-  if (!rest.empty()) count(peer, rest.data(), rest.size());
+  if (!rest.empty()) upgrades ? count(peer, rest.data(), rest.size()) : countStream(peer, rest.data(), rest.size());
 }
 
 void serve(Peer& peer, uint32_t events) {
@@ -243,7 +302,8 @@ void serve(Peer& peer, uint32_t events) {
   ssize_t length = recv(peer.fd, buffer.data(), buffer.size(), 0);
   if (length < 0 && errno == EAGAIN) return;
   if (length <= 0) fail("the server cut a connection");
-  if (peer.state == Peer::Ready) count(peer, buffer.data(), size_t(length));
+  if (peer.state >= Peer::Greeting && !upgrades) countStream(peer, buffer.data(), size_t(length));
+  else if (peer.state == Peer::Ready) count(peer, buffer.data(), size_t(length));
   else handshake(peer, buffer.data(), size_t(length));
   checkTarget();
 }
@@ -274,6 +334,7 @@ void obey(const std::string& line) {
     peers.resize(wanted);
     request = fields[3];
     replaceAll(request, "\\r\\n", "\r\n");
+    upgrades = request.find("\r\nUpgrade: ") != std::string::npos;
     trigger = fields[4];
     greeting = fields[5];
     ready = fields[6];

@@ -15,6 +15,7 @@ let bytes = 0;
 let target = 0;
 let requests = [];
 let toSend = 0;
+let upgrades = true;
 let delays = [];
 
 const say = (...fields) => process.stdout.write(`${fields.join('\t')}\n`);
@@ -35,11 +36,22 @@ function masked(text, seed) {
 function startOne() {
   started++;
   const socket = connect({ host: '127.0.0.1', port: settings.port, noDelay: true });
-  const peer = { socket, state: 'upgrading', text: Buffer.alloc(0), greeted: false, skip: 0, header: [], turn: 0 };
+  const peer = {
+    socket,
+    state: 'upgrading',
+    text: Buffer.alloc(0),
+    greeted: false,
+    skip: 0,
+    header: [],
+    turn: 0,
+    size: '',
+    event: 0,
+    line: 0,
+  };
   peers.push(peer);
   socket.write(settings.request);
   socket.on('data', (data) => {
-    if (peer.state === 'ready') count(peer, data);
+    if (peer.state === 'ready' || (peer.state === 'greeting' && !upgrades)) take(peer, data);
     else handshake(peer, data);
     checkTarget();
   });
@@ -107,6 +119,58 @@ function becomeReady(peer) {
   if (opened === settings.wanted) say('opened', opened);
 }
 
+/** Part of an event stream, without the chunks' own bytes. */
+function countEvents(peer, data) {
+  let begin = 0;
+  for (let at = 0; at < data.length;) {
+    const newline = data.indexOf(0x0a, at);
+    peer.line += (newline < 0 ? data.length : newline) - at;
+    if (newline < 0) return;
+    at = newline + 1;
+    if (peer.line > 0) {
+      peer.event += peer.line;
+    } else {
+      if (peer.event >= COUNTED_BYTES && peer.state === 'greeting') {
+        becomeReady(peer);
+      } else if (peer.event >= COUNTED_BYTES) {
+        messages++;
+        readStamp(data.subarray(begin, at));
+      }
+      peer.event = 0;
+      begin = at;
+    }
+    peer.line = 0;
+  }
+}
+
+/** Server-sent events in a chunked response. */
+function countStream(peer, data) {
+  bytes += data.length;
+  for (let at = 0; at < data.length;) {
+    if (peer.skip > 0) {
+      const part = data.subarray(at, at + peer.skip);
+      countEvents(peer, part);
+      peer.skip -= part.length;
+      at += part.length;
+      continue;
+    }
+    // The end of the last chunk, and the size of the next: `\r\n<hex>\r\n`.
+    const char = String.fromCharCode(data[at++]);
+    if (char === '\n' && peer.size !== '') {
+      peer.skip = parseInt(peer.size, 16);
+      if (peer.skip === 0) fail('the server ends a stream');
+      peer.size = '';
+    } else if (char !== '\r' && char !== '\n') {
+      peer.size += char;
+    }
+  }
+}
+
+function take(peer, data) {
+  if (upgrades) count(peer, data);
+  else countStream(peer, data);
+}
+
 /** Reads the answer to the upgrade, then whole frames until the one that makes the peer ready. */
 function handshake(peer, data) {
   peer.text = Buffer.concat([peer.text, data]);
@@ -115,17 +179,17 @@ function handshake(peer, data) {
     const end = peer.text.indexOf('\r\n\r\n');
     if (end < 0) return;
     const head = peer.text.toString('latin1', 0, end);
-    if (!head.startsWith('HTTP/1.1 101')) fail(`no upgrade: ${head.split('\r\n')[0]}`);
+    if (!head.startsWith(upgrades ? 'HTTP/1.1 101' : 'HTTP/1.1 200')) fail(`refused: ${head.split('\r\n')[0]}`);
     peer.text = peer.text.subarray(end + 4);
     peer.state = 'greeting';
     if (ready === '') {
       becomeReady(peer);
-    } else if (trigger === '') {
+    } else if (upgrades && trigger === '') {
       peer.greeted = true;
       peer.socket.write(masked(greeting, 1));
     }
   }
-  while (peer.state === 'greeting' && peer.text.length >= 2) {
+  while (upgrades && peer.state === 'greeting' && peer.text.length >= 2) {
     let size = peer.text[1] & 127;
     let offset = 2;
     if (size === 126) {
@@ -145,10 +209,10 @@ function handshake(peer, data) {
       fail(`refused: ${frame}`);
     }
   }
-  if (peer.state !== 'ready') return;
+  if (upgrades && peer.state !== 'ready') return;
   const rest = peer.text;
   peer.text = undefined;
-  if (rest.length > 0) count(peer, rest);
+  if (rest.length > 0) take(peer, rest);
 }
 
 createInterface({ input: process.stdin })
@@ -159,6 +223,7 @@ createInterface({ input: process.stdin })
         const [port, wanted, request, trigger, greeting, ready] = fields;
         settings = { port: Number(port), wanted: Number(wanted), trigger, greeting, ready };
         settings.request = request.replaceAll('\\r\\n', '\r\n');
+        upgrades = settings.request.includes('\r\nUpgrade: ');
         for (let i = 0; i < OPENING && started < settings.wanted; i++) startOne();
         break;
       }

@@ -1,16 +1,40 @@
-// One publication to many sockets: 128 bytes of data, and 1, 8 and 32 publications in each turn of the event loop.
+// One publication to many sockets, or event streams: 128 bytes of data, and 1, 8 and 32 publications in each turn of the
+// event loop.
 import { closeAll, openAll, takeTurns } from '../support/rounds.mjs';
-import { BARE_WRITE, PLATFORM_WS, REALTIME, SOCKET_IO, WS } from '../support/subjects.mjs';
+import {
+  BARE_WRITE,
+  BETTER_SSE,
+  NEST_SSE,
+  PLATFORM_WS,
+  REALTIME,
+  REALTIME_SSE,
+  SOCKET_IO,
+  WS,
+} from '../support/subjects.mjs';
 
 /** Publications until the servers wait for the peers: what is on the way stays small for a socket's buffers. */
 const CHUNK = 96;
 
-export async function fanOut({ sockets = 1000, rounds = 9, warmUps = 2, perTurns = [1, 8, 32], subjects } = {}) {
-  const running = await openAll(subjects ?? [REALTIME, WS, PLATFORM_WS, SOCKET_IO, BARE_WRITE], sockets);
+const SOCKETS = { subjects: [REALTIME, WS, PLATFORM_WS, SOCKET_IO, BARE_WRITE], reference: WS };
+const STREAMS = { subjects: [REALTIME_SSE, NEST_SSE, BETTER_SSE], reference: NEST_SSE };
+
+export function fanOutToStreams(options = {}) {
+  return fanOut({ ...STREAMS, perTurns: [1, 8], ...options });
+}
+
+export async function fanOut({
+  sockets = 1000,
+  rounds = 9,
+  warmUps = 2,
+  perTurns = [1, 8, 32],
+  subjects = SOCKETS.subjects,
+  reference = SOCKETS.reference,
+} = {}) {
+  const running = await openAll(subjects, sockets);
   const results = [];
   for (const perTurn of perTurns) {
     const chunks = perTurn === 1 ? 1 : perTurn === 8 ? 2 : 4;
-    const measured = await takeTurns(running, { rounds, warmUps, reference: WS }, async (server, load) => {
+    const measured = await takeTurns(running, { rounds, warmUps, reference }, async (server, load) => {
       const sum = { messages: 0, bytes: 0 };
       for (let i = 0; i < chunks; i++) {
         const arrived = load.count(CHUNK * sockets);

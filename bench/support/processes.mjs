@@ -77,20 +77,25 @@ export class Server {
 }
 
 /** How the headers of every peer look: a browser's. */
-function upgradeRequest(path, port, headers) {
+function openingRequest(path, port, headers, stream) {
+  const own = stream
+    ? ['Connection: keep-alive', 'Accept: text/event-stream']
+    : [
+        'Connection: Upgrade',
+        'Upgrade: websocket',
+        'Sec-WebSocket-Version: 13',
+        'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+      ];
   return [
     `GET ${path} HTTP/1.1`,
     `Host: 127.0.0.1:${port}`,
-    'Connection: Upgrade',
+    ...own,
     'Pragma: no-cache',
     'Cache-Control: no-cache',
     'User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36',
-    'Upgrade: websocket',
     `Origin: http://127.0.0.1:${port}`,
-    'Sec-WebSocket-Version: 13',
     'Accept-Encoding: gzip, deflate, br, zstd',
     'Accept-Language: en-GB,en;q=0.9',
-    'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
     ...headers,
     '\r\n',
   ]
@@ -121,9 +126,12 @@ export class Load {
     });
   }
 
-  /** Opens connections. `dialect`: path and more headers; the frame to wait for, the one to send, the one that makes ready. */
-  open(port, count, { path, headers = [], trigger = '', greeting = '', ready = '' }) {
-    return this.#ask('open', port, count, upgradeRequest(path, port, headers), trigger, greeting, ready);
+  /**
+   * Opens connections. `dialect`: path and more headers; the frame to wait for, the one to send, the one that makes ready;
+   * whether it is an event stream.
+   */
+  open(port, count, { path, headers = [], trigger = '', greeting = '', ready = '', stream = false }) {
+    return this.#ask('open', port, count, openingRequest(path, port, headers, stream), trigger, greeting, ready);
   }
 
   /** Resolves when so many messages came since the last call. */

@@ -19,6 +19,19 @@ export const SOCKET_IO = {
 /** No peer but the bound of one write per socket and turn. */
 export const BARE_WRITE = { name: 'bound: a ready buffer', server: 'bare-write', dialect: { path: '/' } };
 
+/** Event streams. */
+export const REALTIME_SSE = {
+  name: 'nestjs-realtime',
+  server: 'realtime',
+  dialect: { path: '/realtime/sse?channels=bench.one', stream: true, ready: 'event: $open' },
+};
+export const NEST_SSE = {
+  name: '@Sse, a shared Subject',
+  server: 'nest-sse',
+  dialect: { path: '/events', stream: true },
+};
+export const BETTER_SSE = { name: 'better-sse', server: 'better-sse', dialect: { path: '/events', stream: true } };
+
 /** The same on Redis: two nodes each, publishing on one, peers on the other. */
 export const REDIS_REALTIME = { name: 'nestjs-realtime', server: 'redis-realtime', dialect: REALTIME.dialect };
 export const REDIS_HISTORY = {
