@@ -1,6 +1,7 @@
 import { retryAfterClose, type ErrorBody, type CodedException } from '../protocol/errors.js';
 import type { ConnectedData, DisconnectData, ResumeAnswer, ResumeData } from '../protocol/frames.js';
 import type { Position } from '../protocol/position.js';
+import { Choice } from './choice.js';
 import { endOf, errorOf, exceptionOfEnd } from './failures.js';
 import type { ResolvedOptions } from './options.js';
 import type { Upstream } from './requests.js';
@@ -54,10 +55,8 @@ const RESUME_ID = 0;
 const ENVELOPE_BYTES = 99;
 /** An uptime after which failures before it no longer count. */
 const STABLE_MS = 5_000;
-/** Once the first transport has worked, it is left after every fourth failure in a row only. */
-const PATIENCE = 4;
-/** The first wait between tries of the first transport while another one is in use; it doubles three times. */
-const PROBE_MS = 30_000;
+/** Why a link that went silent is dropped. */
+const SILENT = 'heartbeat_timeout';
 /** How soon a link must be heard after the device came back. */
 const WAKE_MS = 3_000;
 
@@ -67,15 +66,11 @@ export class Connector {
   readonly #host: ConnectorHost;
   #token: TokenSource;
   readonly #watchdog: Watchdog;
+  readonly #choice: Choice;
   #state: ClientState = 'closed';
   #link: ClientLink | undefined;
   /** Names the attempt or link that counts: what comes from an older one is ignored. */
   #current = 0;
-  /** The transport in use, or of the next attempt. */
-  #transport = 0;
-  /** A link over the first transport was the last one that opened. */
-  #proven = false;
-  #probes = 0;
   #sentAt = 0;
   #openedAt: number | undefined;
   /** The hub's word: no attempt before. */
@@ -99,7 +94,11 @@ export class Connector {
     this.#options = options;
     this.#host = host;
     this.#token = new TokenSource(options.token);
-    this.#watchdog = new Watchdog(options.clock, () => this.drop('heartbeat_timeout'));
+    this.#watchdog = new Watchdog(options.clock, () => this.drop(SILENT));
+    this.#choice = new Choice(
+      options.transports.map(({ name }) => name),
+      options.memory,
+    );
   }
 
   get state(): ClientState {
@@ -107,13 +106,13 @@ export class Connector {
   }
 
   get transport(): string | undefined {
-    return this.#link && this.#options.transports[this.#transport]?.name;
+    return this.#link && this.#options.transports[this.#choice.current]?.name;
   }
 
   /** What becomes of a request over the link that is open. */
   get upstream(): Upstream {
     const { transports } = this.#options;
-    if (!transports[this.#transport]!.receiveOnly) return 'sends';
+    if (!transports[this.#choice.current]!.receiveOnly) return 'sends';
     return transports[0].receiveOnly ? 'never' : 'later';
   }
 
@@ -121,7 +120,7 @@ export class Connector {
   open(): void {
     if (this.#goOn) queueMicrotask(this.#goOn);
     if (this.#state !== 'closed') return;
-    this.#transport = 0;
+    this.#choice.begin(this.#options.clock.now());
     this.#token = new TokenSource(this.#options.token);
     this.#stopWakeUps = this.#options.wakeUps(() => this.#wake());
     this.#schedule();
@@ -198,7 +197,7 @@ export class Connector {
   }
 
   #openLink(current: number, token: string | null): void {
-    const { clock, canSend, connectTimeoutMs } = this.#options;
+    const { clock, canSend, connectTimeoutMs, firstByteMs, transports } = this.#options;
     const counts = () => current === this.#current;
     if (!counts() || this.#link) return;
     this.#stop?.();
@@ -207,13 +206,28 @@ export class Connector {
       this.#goOn = () => this.#openLink(current, token);
       return;
     }
-    this.#stop = clock.after(connectTimeoutMs, () => {
-      this.#ended({ code: 1006, reason: 'Not open in time' });
-    });
     this.#sentAt = clock.now();
-    const link = this.#dial(this.#transport, token, Infinity, {
-      onAlive: () => this.#watchdog.heard(),
-      onFrame: (frame) => counts() && this.#frame(frame),
+    const limit = (ms: number) => {
+      this.#stop?.();
+      this.#stop = clock.after(this.#sentAt + ms - clock.now(), () => {
+        this.#ended({ code: 1006, reason: 'Not open in time' });
+      });
+    };
+    const isLast = this.#choice.current === transports.length - 1;
+    let awaitsFirst = !isLast && firstByteMs < connectTimeoutMs;
+    limit(awaitsFirst ? firstByteMs : connectTimeoutMs);
+    const heard = () => {
+      this.#watchdog.heard();
+      if (awaitsFirst) limit(connectTimeoutMs);
+      awaitsFirst = false;
+    };
+    const link = this.#dial(this.#choice.current, token, Infinity, {
+      onAlive: () => counts() && heard(),
+      onFrame: (frame) => {
+        if (!counts()) return;
+        heard();
+        this.#frame(frame);
+      },
       onEnd: (end) => counts() && this.#ended(end),
     });
     // It may have ended while it was made.
@@ -230,6 +244,7 @@ export class Connector {
       clock,
       token,
       position,
+      attempt: (fn) => this.#pace(fn),
       ...handlers,
     });
     let room = this.maxFrameBytes - byteLength(JSON.stringify([client, token])) - ENVELOPE_BYTES;
@@ -242,7 +257,6 @@ export class Connector {
   }
 
   #frame(frame: IncomingFrame): void {
-    this.#watchdog.heard();
     const { id, event, data, channel } = frame;
     if (id === RESUME_ID) this.#resumed(frame);
     else if (id !== undefined || channel !== undefined) this.#host.onFrame(frame);
@@ -275,30 +289,49 @@ export class Connector {
     this.#cancelSuspend?.();
     this.#openedAt = clock.now();
     this.latencyMs = this.#openedAt - this.#sentAt;
-    this.#proven = this.#transport === 0;
+    this.#choice.opened(this.#openedAt);
     this.opened++;
     const isWaiting = this.#host.isBusy();
     const current = this.#current;
     this.#become('open');
     if (current === this.#current) this.#host.onOpen(frame.data as ResumeAnswer, link);
     if (current !== this.#current) return;
-    if (this.#proven) this.#probes = 0;
-    else {
-      const delayMs = isWaiting ? backoff.waitMs(this.#openedAt) : this.#nextProbeMs();
-      this.#stop = clock.after(delayMs, () => void this.#probe());
-    }
+    if (this.#choice.current === 0) return;
+    const probeMs = this.#nextProbeMs();
+    const delayMs = isWaiting && this.upstream !== 'sends' ? backoff.waitMs(this.#openedAt) : probeMs;
+    this.#stop = clock.after(delayMs, () => void this.#probe());
   }
 
   #nextProbeMs(): number {
-    return PROBE_MS * 2 ** Math.min(this.#probes++, 3) * (1 + this.#options.random() / 4);
+    const { clock, random } = this.#options;
+    return this.#choice.nextProbeMs(clock.now(), random());
+  }
+
+  /** Runs `fn`, not within this call, as soon as the budget has room for one more attempt. */
+  #pace(fn: () => void): () => void {
+    const { clock, backoff } = this.#options;
+    let cancel = () => {};
+    const wait = (): void => {
+      cancel = clock.after(backoff.waitMs(clock.now()), () => {
+        const now = clock.now();
+        if (backoff.waitMs(now) > 0) wait();
+        else {
+          backoff.take(now);
+          fn();
+        }
+      });
+    };
+    wait();
+    return () => cancel();
   }
 
   /**
-   * Tries the first transport by a link of its own, again and again. The link in use is left only once the hub has
+   * Tries the better transports by links of their own, again and again. The link in use is left only once the hub has
    * answered there.
    */
   async #probe(): Promise<void> {
     const { clock, backoff, transports } = this.#options;
+    const { target } = this.#choice;
     let link: ClientLink | undefined;
     const stop = () => {
       cancelNext();
@@ -314,7 +347,7 @@ export class Connector {
       const token = await this.#token.get();
       if (this.#stop !== stop) return;
       // Without a channel a stream cannot be tried.
-      link = this.#dial(0, token, transports[0].receiveOnly ? 1 : 0, {
+      link = this.#dial(target, token, transports[target]!.receiveOnly ? 1 : 0, {
         onAlive: () => {},
         onEnd: () => {},
         onFrame: ({ id, error }) => {
@@ -327,7 +360,7 @@ export class Connector {
           )
             return;
           this.#release(false);
-          this.#transport = 0;
+          this.#choice.current = target;
           this.#schedule();
         },
       });
@@ -367,17 +400,18 @@ export class Connector {
   #ended(end: LinkEnd & { reconnect?: boolean }, goodbye = false): void {
     const { clock, backoff } = this.#options;
     const now = clock.now();
-    const openedAt = this.#openedAt;
-    if (openedAt !== undefined && now - openedAt >= STABLE_MS) {
+    const openedAt = this.#openedAt ?? now;
+    const uptimeMs = now - openedAt;
+    // Where nothing came after the opening, something holds back what the hub sends.
+    const worked = uptimeMs >= STABLE_MS && !(end.reason === SILENT && this.#watchdog.heardAt - openedAt < STABLE_MS);
+    if (worked) {
       this.failures = 0;
       this.#token.accepted();
     }
     this.failures++;
+    this.#choice.lived(uptimeMs);
     // What the hub says itself (a rotation, a deploy) shows that the transport works.
-    if (!goodbye && end.code < 4000) {
-      if (openedAt !== undefined) this.#transport = 0;
-      else this.#moveOn();
-    }
+    if (!goodbye && end.code < 4000 && !worked) this.#choice.failed(this.failures);
     this.#release(goodbye);
 
     const details = { code: end.code, reason: end.reason };
@@ -389,12 +423,6 @@ export class Connector {
     }
     this.#notBefore = now + (end.retryAfterMs ?? 0);
     this.#schedule(backoff.delayMs(this.failures), details);
-  }
-
-  /** To the next transport. After the last one comes the first: where nothing opens, nothing was learnt. */
-  #moveOn(): void {
-    const stays = this.#proven && this.#transport === 0 && this.failures % PATIENCE > 0;
-    if (!stays) this.#transport = (this.#transport + 1) % this.#options.transports.length;
   }
 
   #suspendLater(): void {

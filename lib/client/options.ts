@@ -1,6 +1,7 @@
 import { Backoff, type BackoffOptions } from './backoff.js';
 import { systemClock, type ClientClock } from './clock.js';
-import { sseTransport } from './sse.transport.js';
+import { lazyTransport } from './lazy.transport.js';
+import { Memory, type ClientStorage } from './memory.js';
 import type { ClientTransport } from './transport.js';
 import { browserWakeUps } from './wake-ups.js';
 import { webSocketTransport, type WebSocketConstructor } from './websocket.transport.js';
@@ -19,11 +20,11 @@ export interface ClientOptions {
    */
   token?: string | (() => string | null | Promise<string | null>);
   /**
-   * Which transports are tried, in order: the next one when one could not be opened; once the first one has worked, it
-   * gets three attempts. A client on another one comes back: it begins with the first again when that link is cut, and
-   * while it is open the first is tried by a link of its own, after 30 s and then less often, down to every 5 minutes.
-   * The first one must exist here (Node 20 has no WebSocket, see `WebSocket`), or the constructor throws; others that
-   * do not exist are left out.
+   * Which transports are tried, in order: the next one when one could not be opened, or breaks within 5 s; one that has
+   * worked gets three attempts. A client on another one than the first stays there when its link is cut, and looks for a
+   * better one: while its link is open those before it are tried in turn by links of their own, after 30 s and then less
+   * often, down to every 5 minutes. The first one must exist here (Node 20 has no WebSocket, see `WebSocket`), or the
+   * constructor throws; others that do not exist are left out.
    * @defaultValue `['websocket', 'sse']`, with `receiveOnly` `['sse', 'websocket']`
    */
   transports?: readonly (TransportName | ClientTransport)[];
@@ -50,12 +51,26 @@ export interface ClientOptions {
    */
   requestTimeoutMs?: number;
   /**
-   * How long a link may take to open, and before that the token to come; after that the next attempt follows. Finds
-   * proxies that hold streams back.
+   * How long a link may take to open, and before that the token to come; after that the next attempt follows.
    * Milliseconds.
    * @defaultValue 10_000
    */
   connectTimeoutMs?: number;
+  /**
+   * How long a link may take to give a first sign, an open socket or a byte of a stream, where another transport is left
+   * to try; after that the next one follows. Finds networks that swallow WebSocket, and proxies that hold streams back.
+   * Milliseconds.
+   * @defaultValue 4_000
+   */
+  firstByteMs?: number;
+  /**
+   * How long it is remembered, for the pages to come, that another transport than the first one works: they begin with
+   * it. Milliseconds; 0 remembers nothing.
+   * @defaultValue 600_000
+   */
+  rememberMs?: number;
+  /** Where that is remembered; `null`: nowhere. @defaultValue the page's `localStorage`, where that may be used */
+  storage?: ClientStorage | null;
   /**
    * How much longer than the hub's own heartbeat (interval and timeout, told on connecting) a link may be silent before
    * it is dropped. Milliseconds.
@@ -87,6 +102,8 @@ export interface ResolvedOptions {
   readonly maxQueuedBytes: number;
   readonly requestTimeoutMs: number;
   readonly connectTimeoutMs: number;
+  readonly firstByteMs: number;
+  readonly memory: Memory;
   readonly heartbeatSlackMs: number;
   readonly clock: ClientClock;
   readonly wakeUps: (fn: () => void) => () => void;
@@ -101,8 +118,10 @@ export function resolveOptions(url: string | URL, options: ClientOptions): Resol
   }
   const random = options.random ?? Math.random;
   const transports: ResolvedOptions['transports'] = [first, ...others.filter((transport) => transport !== undefined)];
+  const resolvedUrl = resolveUrl(url);
+  const { origin, pathname } = resolvedUrl;
   return {
-    url: resolveUrl(url),
+    url: resolvedUrl,
     token: options.token ?? null,
     transports,
     canSend: transports.some(({ receiveOnly }) => !receiveOnly),
@@ -112,6 +131,8 @@ export function resolveOptions(url: string | URL, options: ClientOptions): Resol
     maxQueuedBytes: options.queue?.maxBytes ?? 1_048_576,
     requestTimeoutMs: options.requestTimeoutMs ?? 15_000,
     connectTimeoutMs: options.connectTimeoutMs ?? 10_000,
+    firstByteMs: options.firstByteMs ?? 4_000,
+    memory: new Memory(`nestjs-realtime ${origin}${pathname}`, options.rememberMs ?? 600_000, options.storage),
     heartbeatSlackMs: options.heartbeatSlackMs ?? 10_000,
     clock: options.clock ?? systemClock,
     wakeUps: options.wakeUps ?? browserWakeUps,
@@ -135,5 +156,7 @@ function resolveTransport(name: TransportName | ClientTransport, options: Client
     return WebSocket && webSocketTransport(WebSocket);
   }
   const fetchLike = options.fetch ?? globals.fetch;
-  return fetchLike && sseTransport(fetchLike);
+  return (
+    fetchLike && lazyTransport(name, true, async () => (await import('./http.transports.js')).httpTransport(fetchLike))
+  );
 }

@@ -90,16 +90,20 @@ class SseLink implements ClientLink {
   }
 
   #reopenSoon(): void {
-    this.#cancelReopen ??= this.#context.clock.after(0, () => {
-      this.#cancelReopen = undefined;
-      this.#stream?.abort();
-      if (this.#channels.size > 0) void this.#open((this.#stream = new AbortController()).signal);
-      else {
-        // Without a channel there is no stream, so nobody would answer.
-        if (this.#refused) this.#resumed('', {});
-        this.#end({ code: 1006, reason: 'No channel' });
-      }
-    });
+    const reopen = () => this.#reopen();
+    // The first stream is the link's own attempt.
+    this.#cancelReopen ??= this.#stream ? this.#context.attempt(reopen) : this.#context.clock.after(0, reopen);
+  }
+
+  #reopen(): void {
+    this.#cancelReopen = undefined;
+    this.#stream?.abort();
+    if (this.#channels.size > 0) void this.#open((this.#stream = new AbortController()).signal);
+    else {
+      // Without a channel there is no stream, so nobody would answer.
+      if (this.#refused) this.#resumed('', {});
+      this.#end({ code: 1006, reason: 'No channel' });
+    }
   }
 
   async #open(signal: AbortSignal): Promise<void> {

@@ -28,8 +28,13 @@ export interface LinkContext {
   /** Where a channel stands, for links that must tell it again by themselves. */
   position(channel: string): Position | undefined;
   onFrame(frame: IncomingFrame): void;
-  /** Bytes came that are no frame (a comment). */
+  /** Bytes came that are no frame (a comment), or the wire is open. */
   onAlive(): void;
+  /**
+   * Runs `fn`, never within this call, as soon as the client's budget of attempts has room: what a link asks the hub by itself, and again where
+   * that has failed or brought nothing. Returns what cancels it.
+   */
+  attempt(fn: () => void): () => void;
   /** The link is over, or could not be opened. Called once. */
   onEnd(end: LinkEnd): void;
 }

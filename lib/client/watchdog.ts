@@ -4,8 +4,9 @@ import type { ClientClock } from './clock.js';
 export class Watchdog {
   readonly #clock: ClientClock;
   readonly #onSilence: () => void;
+  /** When something came from the hub last. */
+  heardAt = 0;
   #limitMs = 0;
-  #heardAt = 0;
   #heard = true;
   #cancel: (() => void) | undefined;
 
@@ -24,7 +25,7 @@ export class Watchdog {
   /** Something came from the hub. */
   heard(): void {
     this.#heard = true;
-    this.#heardAt = this.#clock.now();
+    this.heardAt = this.#clock.now();
   }
 
   /** Something must come within `ms`, or `onSilence` is called. */
@@ -39,7 +40,7 @@ export class Watchdog {
   check(): void {
     this.#cancel?.();
     if (this.#limitMs <= 0) return;
-    const leftMs = this.#heardAt + this.#limitMs - this.#clock.now();
+    const leftMs = this.heardAt + this.#limitMs - this.#clock.now();
     if (leftMs > 0) this.#cancel = this.#clock.after(leftMs, () => this.check());
     else {
       this.#limitMs = 0;

@@ -31,6 +31,7 @@ class WebSocketLink implements ClientLink {
     socket.onopen = () => {
       const held = this.#held ?? [];
       this.#held = undefined;
+      context.onAlive();
       for (const text of held) socket.send(text);
     };
     socket.onmessage = (event: { data: unknown }) => {

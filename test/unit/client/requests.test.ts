@@ -418,8 +418,9 @@ describe('over a transport that cannot send', () => {
     expect(socket.link.count('$publish')).toBe(1);
     sse.onOpen = (link) => link.open();
     void rig.client.channel('chat').subscribe();
+    socket.onOpen = (link) => link.end();
     socket.link.end();
-    await rig.clock.pass(2_500);
+    await rig.clock.pass(10_000);
     expect(rig.client.transport).toBe('sse');
     await expect(outcome).resolves.toMatchObject({ code: 'outcome_unknown' });
     rig.client.close();

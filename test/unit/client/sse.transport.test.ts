@@ -1,4 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
+import '../../../lib/client/http.transports.js'; // loaded, so that no test waits for it
 import { RealtimeClient, type ClientOptions } from '../../../lib/client/index.js';
 import { ManualClock } from '../../support/manual-clock.js';
 import { answer, FakeTransport, position } from './fake-transport.js';
@@ -320,6 +321,25 @@ describe('a refused stream', () => {
     await settle();
     await expect(good).resolves.toMatchObject({ position: position(1) });
     await expect(bad).rejects.toMatchObject({ code: 'forbidden' });
+    client.close();
+  });
+
+  test('is asked for anew no more than 10 times in 10 s, however many channels are refused one by one', async () => {
+    const { clock, hub, client, settle } = makeRig();
+    const names = Array.from({ length: 40 }, (_, index) => `bad-${index}`);
+    for (const name of names) client.channel(name).on('error', () => {});
+    const times: number[] = [];
+    for (let step = 0; step < 1_000 && times.length < names.length; step++) {
+      await settle(step === 0 ? 0 : 100);
+      if (hub.calls.length === times.length) continue;
+      times.push(clock.now());
+      const channel = names[times.length - 1];
+      hub.call.refuse(403, { error: { code: 'forbidden', message: 'no', details: { channel } } });
+    }
+    expect(times).toHaveLength(names.length);
+    for (const start of times) {
+      expect(times.filter((at) => at >= start && at < start + 10_000).length).toBeLessThanOrEqual(10);
+    }
     client.close();
   });
 
