@@ -44,6 +44,11 @@ export class Choice {
     if (!stays) this.current = (this.current + 1) % this.#names.length;
   }
 
+  /** The device is back: what failed meanwhile says nothing about a transport that has worked. */
+  back(): void {
+    this.current = this.#proven ?? this.current;
+  }
+
   /** How long to wait before the next try of a better transport; what is in use is remembered meanwhile. */
   nextProbeMs(now: number, random: number): number {
     this.#note(now);

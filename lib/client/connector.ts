@@ -166,8 +166,10 @@ export class Connector {
 
   /** The device is back: the wait is cut short. */
   #wake(): void {
-    if (this.#cancelAttempt) this.#schedule();
-    else if (this.upstream !== 'sends') this.#watchdog.check();
+    if (this.#cancelAttempt) {
+      this.#choice.back();
+      this.#schedule();
+    } else if (this.upstream !== 'sends') this.#watchdog.check();
     else if (this.#openedAt !== undefined) {
       // A socket tells nothing while its network is gone: a question that the hub always answers does.
       this.#link?.send('{"id":"wake","event":"$cancel","data":{"id":0}}');

@@ -95,6 +95,24 @@ describe('a transport', () => {
     rig.client.close();
   });
 
+  test('that has worked is the first one again when the device comes back, whatever failed meanwhile', async () => {
+    const { rig, socket, sse, poll, attempts } = makeTrio();
+    void rig.client.connect();
+    await rig.clock.settle();
+    socket.link.open();
+    await rig.clock.pass(6_000);
+    socket.onOpen = sse.onOpen = poll.onOpen = fails;
+    socket.link.end();
+    for (let step = 0; attempts.at(-1) !== 'sse' && step < 300; step++) await rig.clock.pass(100);
+    await rig.clock.pass(1);
+    socket.onOpen = opens;
+    rig.wake();
+    await rig.clock.pass(4_000);
+    expect(attempts.slice(-2)).toEqual(['sse', 'websocket']);
+    expect(rig.client.transport).toBe('websocket');
+    rig.client.close();
+  });
+
   test('over which nothing comes after the opening is left too: something holds back what the hub sends', async () => {
     const { rig, socket, sse, attempts } = makeTrio();
     socket.onOpen = opens;
