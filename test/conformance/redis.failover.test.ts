@@ -36,7 +36,7 @@ describe('redis, Sentinel', () => {
     const open = (name: string): Promise<RecordingNode> =>
       RecordingNode.open(redisBroker({ client: sentinel.client() }), name);
     [a, b] = [await open('a'), await open('b')];
-  }, 30_000);
+  }, 120_000);
 
   afterEach(async () => {
     await Promise.all([a, b].map((node) => node.session.close()));
@@ -55,7 +55,7 @@ describe('redis, Sentinel', () => {
     expect(items[0]?.data).toBe('2');
     await append(a, 'after');
     await b.until(() => b.envelopesOf('c').at(-1)?.items[0]?.data === '"after"', 'the publication');
-  }, 40_000);
+  }, 180_000);
 
   test('P5 tells positions in a tail that was not replicated', async () => {
     const kept = await append(a, 1, 'c', 't1');
@@ -66,13 +66,15 @@ describe('redis, Sentinel', () => {
     for (const replica of replicas) replica.signal('SIGSTOP');
     await master.send('CLIENT', 'KILL', 'TYPE', 'replica');
     const lost = await append(a, 2, 'c', 't2');
+    await sentinel.watch();
     await master.kill();
     for (const replica of replicas) replica.signal('SIGCONT');
+    await sentinel.replaced(master);
     await until(() => applies(a), 'an append');
     expect(parsePosition(lost)!.offset).toBe(2);
     expect((await b.session.read('c', kept, 10)).status).toBe('ok');
     expect((await b.session.read('c', lost, 10)).status).toBe('diverged');
-  }, 40_000);
+  }, 180_000);
 });
 
 describe('redis, a cluster', () => {
@@ -85,7 +87,7 @@ describe('redis, a cluster', () => {
     const open = (name: string): Promise<RecordingNode> =>
       RecordingNode.open(redisBroker({ client: cluster.client() }), name);
     [a, b] = [await open('a'), await open('b')];
-  }, 30_000);
+  }, 120_000);
 
   afterEach(async () => {
     await Promise.all([a, b].map((node) => node.session.close()));
@@ -114,7 +116,7 @@ describe('redis, a cluster', () => {
     const stored = items.map(({ data }) => Number(data));
     expect(stored).toEqual(Array.from({ length: stored.length }, (_, i) => count - stored.length + 1 + i));
     expect(await migration.to.send('EXISTS', keys.meta('c'))).toBe('1');
-  }, 40_000);
+  }, 180_000);
 
   test('D8.1 goes on in the other shards when a master is away, and with it when it is back', async () => {
     const channels = Array.from({ length: 60 }, (_, i) => `c${i}`);
@@ -132,5 +134,5 @@ describe('redis, a cluster', () => {
     const before = b.envelopes.length;
     await Promise.all(channels.map((channel) => append(a, 2, channel)));
     await b.until(() => b.envelopes.length >= before + channels.length, 'an envelope of each channel');
-  }, 40_000);
+  }, 180_000);
 });

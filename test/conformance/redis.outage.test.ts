@@ -6,6 +6,7 @@ import { parsePosition, type Position } from '../../lib/protocol/position.js';
 import { MAX_REVOCATIONS, revocationKey } from '../../lib/hub/ports/revocation.js';
 import { RecordingNode } from '../support/recording-node.js';
 import { RedisServer, until } from '../support/redis-server.js';
+import { Stopwatch } from '../support/stopwatch.js';
 
 const KEEP: Retention = { size: 100, ttlMs: 60_000, metaTtlMs: 120_000 };
 const TIMEOUT_MS = 1_000;
@@ -58,11 +59,11 @@ describe('redis away and back', () => {
     const before = await append(a, 1);
     await server.kill();
     await until(async () => (await outcomeOf(append(a, 2))) === 'broker_unavailable', 'certainty');
-    const startedAt = Date.now();
+    const watch = new Stopwatch();
     expect(await outcomeOf(append(a, 3))).toBe('broker_unavailable');
     expect(await outcomeOf(a.session.read('c', before, 10))).toBe('broker_unavailable');
     expect(await outcomeOf(b.session.subscribe('d'))).toBe('broker_unavailable');
-    expect(Date.now() - startedAt).toBeLessThan(4 * SETTLE_MS);
+    expect(watch.stop()).toBeLessThan(4 * SETTLE_MS);
     await server.start();
     await b.until(() => b.resumed > 0, 'the resumption');
     // Nothing was persisted: another epoch, and subscriptions are in force.
@@ -88,7 +89,7 @@ describe('redis away and back', () => {
     const a = await open('a');
     await append(a, 1);
     server.signal('SIGSTOP');
-    const startedAt = Date.now();
+    const watch = new Stopwatch();
     const outcomes = await Promise.all([
       outcomeOf(append(a, 2)),
       outcomeOf(a.session.read('c', null, 10)),
@@ -96,7 +97,7 @@ describe('redis away and back', () => {
       outcomeOf(a.session.join('c', { connection: 'c1', member: 'ann', info: null })),
     ]);
     expect(outcomes).toEqual(['outcome_unknown', 'broker_unavailable', 'outcome_unknown', 'outcome_unknown']);
-    expect(Date.now() - startedAt).toBeLessThan(SETTLE_MS);
+    expect(watch.stop()).toBeLessThan(SETTLE_MS);
     server.signal('SIGCONT');
     await a.until(() => a.resumed > 0, 'the resumption');
     expect(parsePosition(await append(a, 4))!.offset).toBeGreaterThan(1);
@@ -113,7 +114,7 @@ describe('redis away and back', () => {
     await appended;
     const { items } = await a.session.newest('c', 10);
     expect(items.filter(({ data }) => data === '2')).toHaveLength(1);
-  }, 30_000);
+  }, 120_000);
 
   test('P14 refuses publications past 64 MiB instead of keeping them', async () => {
     const a = await open('a');
@@ -121,16 +122,23 @@ describe('redis away and back', () => {
     const data = 'x'.repeat(1024 * 1024);
     const outcomes = await Promise.all(Array.from({ length: 100 }, () => outcomeOf(append(a, data))));
     expect(outcomes.filter((outcome) => outcome === 'applied')).toEqual([]);
-    const startedAt = Date.now();
-    const last = Array.from({ length: 100 }, () => outcomeOf(append(a, data)));
+    const settled: number[] = [];
+    const last = Array.from({ length: 100 }, async (_, i) => {
+      const outcome = await outcomeOf(append(a, data));
+      settled.push(i);
+      return outcome;
+    });
     expect(await last[99]).toBe('broker_unavailable');
-    expect(Date.now() - startedAt).toBeLessThan(TIMEOUT_MS);
+    // Refused at once: what is kept waits for Redis meanwhile.
+    expect(settled).not.toContain(0);
+    expect(settled.length).toBeGreaterThanOrEqual(100 - 64);
     await Promise.all(last);
   });
 
   test('W12 takes no more than 100,000 revocations, but those of what is revoked already', async () => {
-    const a = await open('a');
-    const until = Date.now() + 60_000;
+    // 100,000 at once are much for a slow machine, and are asked for again.
+    const a = await open('a', { publishTimeoutMs: 60_000 });
+    const until = Date.now() + 600_000;
     const fill = `for i = 1, ${MAX_REVOCATIONS} do redis.call('ZADD', KEYS[1], ARGV[1], 't:' .. i) end`;
     await server.send('EVAL', fill, 1, 'realtime:{revoked}:until', until);
     expect(await outcomeOf(a.session.revoke([{ user: 'ann', until, before: 1 }]))).toBe('broker_unavailable');

@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from '@jest/globals';
 import { connect, type Socket } from 'node:net';
 import { RealtimeService, type RealtimeModuleOptions } from '../../lib/index.js';
 import { platforms, type Platform } from '../e2e/support/platforms.js';
+import { reset } from '../support/reset.js';
 import { RawWire } from '../unit/transports/support/wire.js';
 import { startLimitedTarget, startTarget, type Target } from './support/app.js';
 import { MIB, usedBytes } from './support/memory.js';
@@ -146,7 +147,7 @@ describe.each(platforms)('a flood of connections on $name', (platform) => {
       for (let done = 0; done < count; done += 200) {
         const sockets = await Promise.all(Array.from({ length: 200 }, () => knock(target.port, upgrade(target.port))));
         neighbour.othersSent(200);
-        for (const { socket } of sockets) socket.resetAndDestroy();
+        for (const { socket } of sockets) reset(socket);
       }
       while ((await realtime.connections()).length > 1) await new Promise((resolve) => setImmediate(resolve));
     };
@@ -181,7 +182,7 @@ describe.each(platforms)('a flood of connections on $name', (platform) => {
     const { answer, socket } = await knock(target.port, upgrade(target.port), '127.0.0.2');
     sockets.push(socket);
     expect(answer).toMatch(/^HTTP\/1\.1 101 /);
-    for (const gone of sockets) gone.resetAndDestroy();
+    for (const gone of sockets) reset(gone);
     const realtime = target.app.get(RealtimeService);
     while ((await realtime.connections()).length > 0) await new Promise((resolve) => setImmediate(resolve));
     expect((await usedBytes()) - before).toBeLessThan(4 * MIB);

@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from '@jest/globals';
 import { RealtimeService } from '../../lib/index.js';
 import type { FrameId } from '../../lib/protocol/frames.js';
 import { platforms } from '../e2e/support/platforms.js';
+import { reset } from '../support/reset.js';
 import { startLimitedTarget, startTarget, type Target } from './support/app.js';
 import { FrameSource, type HostileFrame } from './support/frame-source.js';
 import { MIB, usedBytes } from './support/memory.js';
@@ -117,7 +118,7 @@ async function attack({ port, limited, sent }: Attack, random: Random, frames: n
   }
   peer.onFrame = () => undefined;
   if (random.chance(0.5)) await peer.write(random.pick(BREAKERS)(random));
-  else random.pick([() => peer.socket.end(), () => peer.socket.resetAndDestroy()])();
+  else random.pick([() => peer.socket.end(), () => reset(peer.socket)])();
   await peer.closed;
   return wrong;
 }

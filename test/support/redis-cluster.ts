@@ -11,7 +11,7 @@ export class RedisCluster {
   static async start(): Promise<RedisCluster> {
     const servers: RedisServer[] = [];
     for (let i = 0; i < 3; i++) {
-      const config = ['cluster-enabled', 'yes', 'cluster-node-timeout', '2000', 'cluster-require-full-coverage', 'no'];
+      const config = ['cluster-enabled', 'yes', 'cluster-node-timeout', '30000', 'cluster-require-full-coverage', 'no'];
       servers.push(await RedisServer.start({ config, port: await freePort() }));
     }
     const cluster = new RedisCluster(servers);

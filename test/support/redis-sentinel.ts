@@ -4,6 +4,9 @@ import path from 'node:path';
 import { freePort, RedisServer, until } from './redis-server.js';
 
 const NAME = 'realtime';
+/** After how long without a sign of life a master is failed over: never, unless a test is about that. */
+const PATIENT_MS = 3_600_000;
+const WATCHING_MS = 500;
 
 /** A master, two replicas, and three Sentinels that watch them. */
 export class RedisSentinel {
@@ -30,7 +33,7 @@ export class RedisSentinel {
         'bind 127.0.0.1',
         `dir ${master.directory}`,
         `sentinel monitor ${NAME} 127.0.0.1 ${master.port} 2`,
-        `sentinel down-after-milliseconds ${NAME} 500`,
+        `sentinel down-after-milliseconds ${NAME} ${PATIENT_MS}`,
         `sentinel failover-timeout ${NAME} 3000`,
       ];
       writeFileSync(file, `${lines.join('\n')}\n`);
@@ -57,15 +60,33 @@ export class RedisSentinel {
     return this.servers.find(({ port }) => port === Number(address.split('\n')[1]))!;
   }
 
+  /** Until the master is replaced, one that is away is failed over, and so is one that is kept from answering. */
+  watch(): Promise<void> {
+    return this.wait(WATCHING_MS);
+  }
+
   /** Kills the master; resolves with the new one. */
   async failOver(): Promise<RedisServer> {
     const before = await this.master();
+    await this.watch();
     await before.kill();
+    return this.replaced(before);
+  }
+
+  /** Resolves with the master that took a master's place. No other takes its own from then on. */
+  async replaced(before: RedisServer): Promise<RedisServer> {
     await until(async () => {
       const now = await this.master();
       return now !== before && (await now.send('ROLE')).startsWith('master');
     }, 'another master');
+    await this.wait(PATIENT_MS);
     return this.master();
+  }
+
+  private async wait(ms: number): Promise<void> {
+    for (const sentinel of this.sentinels) {
+      await sentinel.send('SENTINEL', 'SET', NAME, 'down-after-milliseconds', ms);
+    }
   }
 
   async dispose(): Promise<void> {

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { reset } from './reset.js';
 
 /** A way to a port of this machine that can be cut and be whole again. */
 export class TcpProxy {
@@ -28,7 +29,7 @@ export class TcpProxy {
   /** Resets all connections, and those that come. */
   cut(): void {
     this.open = false;
-    for (const socket of this.sockets) socket.resetAndDestroy();
+    for (const socket of this.sockets) reset(socket);
   }
 
   heal(): void {
@@ -44,7 +45,7 @@ export class TcpProxy {
 
   private accept(socket: Socket): void {
     if (!this.open) {
-      socket.resetAndDestroy();
+      reset(socket);
       return;
     }
     const onward = connect({ port: this.target, host: '127.0.0.1', noDelay: true });

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { reset } from '../../support/reset.js';
 
 /** Gives each connection to the next node, without any memory of who came from where. */
 export class Balancer {
@@ -44,7 +45,7 @@ export class Balancer {
     peer.on('error', () => undefined);
     const target = this.targets[this.turn++ % this.targets.length];
     if (target === undefined || attempts === 0) {
-      peer.resetAndDestroy();
+      reset(peer);
       return;
     }
     const node = connect({ port: target, host: '127.0.0.1', noDelay: true });

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { reset } from '../../support/reset.js';
 
 interface Way {
   readonly node: Socket;
@@ -32,8 +33,8 @@ export class RedisProxy {
   cutSubscriptions(): number {
     const ways = this.subscriptions();
     for (const { node, redis } of ways) {
-      node.resetAndDestroy();
-      redis.resetAndDestroy();
+      reset(node);
+      reset(redis);
     }
     return ways.length;
   }
