@@ -1,11 +1,11 @@
-import { afterEach, describe, expect, it } from '@jest/globals';
+import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection } from '../../../lib/hub/connection.js';
 import { RealtimeException } from '../../../lib/protocol/errors.js';
 import { formatCursor, MAX_CURSOR_LENGTH } from '../../../lib/protocol/cursor.js';
 import { MAX_STREAM_CHANNELS, sse } from '../../../lib/transports/sse.transport.js';
+import { SteppedClock } from '../../support/stepped-clock.js';
 import { EventStream } from './support/event-stream.js';
 import { TestNode, TOKEN, tokens, type NodeOptions } from './support/node.js';
 import { Trickle } from './support/trickle.js';
@@ -14,7 +14,6 @@ import { ask, RawWire } from './support/wire.js';
 const nodes: TestNode[] = [];
 const streams: EventStream[] = [];
 const wires: RawWire[] = [];
-const trickles: Trickle[] = [];
 const EVENT_SOURCE = { Accept: 'text/event-stream' };
 
 async function start(options?: NodeOptions): Promise<TestNode> {
@@ -34,7 +33,7 @@ function closeOf(connection: Connection): Promise<[code: number, reason: string]
 }
 
 afterEach(async () => {
-  for (const trickle of trickles.splice(0)) trickle.stop();
+  jest.restoreAllMocks();
   for (const stream of streams.splice(0)) stream.close();
   for (const wire of wires.splice(0)) wire.socket.destroy();
   for (const node of nodes.splice(0)) await node.stop();
@@ -349,20 +348,22 @@ describe('sse(): the life of a stream', () => {
   });
 
   it('keeps a peer that reads, however late it finds the comments, and ends one that stops', async () => {
+    const clock = new SteppedClock();
     const node = await start({
+      clock,
       heartbeat: { intervalMs: 800, timeoutMs: 700 },
       channels: { 'chat.:room': { slowConsumer: 'dropOldest' } },
     });
-    const { socket } = await RawWire.get(node.port, '/realtime/sse?channels=chat.a');
-    const trickle = new Trickle(node, socket);
-    trickles.push(trickle);
+    const wire = await RawWire.get(node.port, '/realtime/sse?channels=chat.a');
+    wires.push(wire);
+    await wire.until(({ text }) => text.includes('$open'));
     const [connection] = await node.connected();
     const closed = closeOf(connection!);
-    await sleep(3_500);
-    trickle.stopReading();
+    const trickle = new Trickle(node, wire.socket, clock);
+    await trickle.readThrough(3_500);
     expect(connection!.closed).toBeUndefined();
+    await trickle.stallThrough(4_000);
     expect(await closed).toEqual([4507, 'heartbeat_timeout']);
-    socket.destroy();
   });
 
   it('ends the connection when the peer goes', async () => {

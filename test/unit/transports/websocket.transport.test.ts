@@ -1,16 +1,15 @@
-import { afterEach, describe, expect, it } from '@jest/globals';
+import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { once } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { WebSocket } from 'ws';
 import type { Connection } from '../../../lib/hub/connection.js';
 import { RealtimeException } from '../../../lib/protocol/errors.js';
+import { SteppedClock } from '../../support/stepped-clock.js';
 import { TestNode, TOKEN, tokens, type NodeOptions } from './support/node.js';
 import { Trickle } from './support/trickle.js';
 import { clientClose, clientFrame, RawWire } from './support/wire.js';
 
 const nodes: TestNode[] = [];
 const wires: RawWire[] = [];
-const trickles: Trickle[] = [];
 
 async function start(options?: NodeOptions): Promise<TestNode> {
   const node = await TestNode.start(options);
@@ -44,7 +43,7 @@ function closeOf(connection: Connection): Promise<[code: number, reason: string]
 }
 
 afterEach(async () => {
-  for (const trickle of trickles.splice(0)) trickle.stop();
+  jest.restoreAllMocks();
   for (const wire of wires.splice(0)) wire.socket.destroy();
   for (const node of nodes.splice(0)) await node.stop();
 });
@@ -184,7 +183,7 @@ describe('webSocket()', () => {
   });
 
   it('ends a peer that gives no sign of life with heartbeat_timeout, and keeps one that answers pings', async () => {
-    const node = await start({ heartbeat: { intervalMs: 100, timeoutMs: 20 } });
+    const node = await start({ heartbeat: { intervalMs: 250, timeoutMs: 200 } });
     const silent = await greeted(node);
     const alive = new WebSocket(`ws://${node.host}/realtime`);
     const pings = new Promise<void>((resolve) => {
@@ -204,19 +203,21 @@ describe('webSocket()', () => {
   });
 
   it('keeps a peer that reads, however late it finds the question, and ends one that stops', async () => {
+    const clock = new SteppedClock();
     const node = await start({
+      clock,
       heartbeat: { intervalMs: 800, timeoutMs: 700 },
       channels: { 'chat.:room': { slowConsumer: 'dropOldest' } },
     });
-    const { socket } = await greeted(node);
-    const trickle = new Trickle(node, socket);
-    trickles.push(trickle);
-    socket.write(clientFrame('{"id":1,"event":"$resume","data":{"client":"c","channels":{"chat.a":null}}}'));
+    const peer = await greeted(node);
+    peer.socket.write(clientFrame('{"id":1,"event":"$resume","data":{"client":"c","channels":{"chat.a":null}}}'));
+    expect(await text(peer)).toMatchObject({ id: 1 });
     const [connection] = await node.connected();
     const closed = closeOf(connection!);
-    await sleep(3_500);
-    trickle.stopReading();
+    const trickle = new Trickle(node, peer.socket, clock);
+    await trickle.readThrough(3_500);
     expect([connection!.resumed, connection!.closed]).toEqual([true, undefined]);
+    await trickle.stallThrough(4_000);
     expect(await closed).toEqual([4507, 'heartbeat_timeout']);
   });
 

@@ -8,6 +8,7 @@ import type { ChannelOptions } from '../../../../lib/hub/definition.js';
 import { Hub } from '../../../../lib/hub/hub.js';
 import { UserIdentity } from '../../../../lib/hub/identity.js';
 import type { Authenticator } from '../../../../lib/hub/ports/authenticator.js';
+import type { Clock } from '../../../../lib/hub/ports/clock.js';
 import type { Transport } from '../../../../lib/hub/ports/transport.js';
 import { resolveSettings, type LimitOptions } from '../../../../lib/hub/settings.js';
 import { RealtimeException } from '../../../../lib/protocol/errors.js';
@@ -24,6 +25,7 @@ export interface NodeOptions extends HandshakeOptions {
   channels?: Record<string, ChannelOptions>;
   limits?: LimitOptions;
   heartbeat?: { intervalMs: number; timeoutMs: number };
+  clock?: Clock;
   transports?: Transport[];
   rejectMode?: 'http' | 'close';
   paths?: string[];
@@ -101,7 +103,7 @@ export class TestNode {
         channels: { 'chat.:room': { publish: true }, 'quiet.:n': { history: false } },
         log: { warn: () => undefined, error: (message, error) => errors.push(error ?? message) },
         heartbeat: options.heartbeat ?? { intervalMs: 60_000, timeoutMs: 60_000 },
-        ...pick(options, 'auth', 'channels', 'limits'),
+        ...pick(options, 'auth', 'channels', 'limits', 'clock'),
       }),
       applicationWith({
         ...application,
