@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import type { CanActivate, ExecutionContext } from '@nestjs/common';
 import { MessageBody, SubscribeMessage, WebSocketGateway } from '@nestjs/websockets';
 import { RealtimeModule, type RealtimeModuleOptions } from '../../lib/index.js';
@@ -59,7 +59,16 @@ class NamedUserGuard implements CanActivate {
 
 describe.each(platforms)('limits on $name', (platform) => {
   let app: RunningApp | undefined;
-  afterEach(() => app?.close());
+
+  // The clock of rates stands still: no allowance comes back, however slow the machine is.
+  beforeEach(() => {
+    jest.spyOn(Date, 'now').mockReturnValue(Date.now());
+  });
+
+  afterEach(async () => {
+    jest.restoreAllMocks();
+    await app?.close();
+  });
 
   async function start(options: RealtimeModuleOptions): Promise<RunningApp> {
     const settings = { channels: { news: {} }, trustedProxies: 1, ...options };

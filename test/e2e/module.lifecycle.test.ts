@@ -9,6 +9,7 @@ import { connect as connectSocket, type AddressInfo, type Socket } from 'node:ne
 import { WebSocket, WebSocketServer } from 'ws';
 import { Hub } from '../../lib/hub/hub.js';
 import { memoryBroker, RealtimeModule, RealtimeService, type RealtimeModuleOptions } from '../../lib/index.js';
+import { Stopwatch } from '../support/stopwatch.js';
 import { openStream } from './support/event-stream.js';
 import { connect, open, Peer, refused } from './support/gateway-peer.js';
 import { platforms, startApp, type Platform, type RunningApp } from './support/platforms.js';
@@ -51,9 +52,9 @@ const serverOf = ({ app }: RunningApp): Server => app.getHttpServer() as Server;
 
 /** Resolves with how long something took, ms. */
 async function timed(act: () => Promise<unknown>): Promise<number> {
-  const since = performance.now();
+  const watch = new Stopwatch();
   await act();
-  return performance.now() - since;
+  return watch.stop();
 }
 
 async function freePort(): Promise<number> {

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from '@jest/globals';
+import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import type { CanActivate, ExecutionContext } from '@nestjs/common';
 import { ConnectedSocket, MessageBody } from '@nestjs/websockets';
 import { WebSocket } from 'ws';
@@ -15,6 +15,7 @@ import {
   type Connection,
   type RealtimeModuleOptions,
 } from '../../lib/index.js';
+import { until } from '../support/redis-server.js';
 import { ChannelPeer } from './support/channel-peer.js';
 import { openStream } from './support/event-stream.js';
 import { platforms, startApp, type RunningApp } from './support/platforms.js';
@@ -99,6 +100,7 @@ const user = (id: string, connections = 1, info: unknown = null) => ({ id, info,
 describe.each(platforms)('presence on $name', (platform) => {
   let dispose: (() => Promise<void> | void)[] = [];
   afterEach(async () => {
+    jest.restoreAllMocks();
     for (const end of dispose.reverse()) await end();
     dispose = [];
   });
@@ -242,14 +244,21 @@ describe.each(platforms)('presence on $name', (platform) => {
   });
 
   it('tells nothing of a member that comes back within the grace period, on whichever node', async () => {
-    const [one, two] = await pair({ presence: { graceMs: 1_000 } });
+    const [one, two] = await pair({ presence: LONG_GRACE });
     const bob = await enter(one, 'user=bob');
     const phone = await enterAs(one, 'phone');
     phone.terminate();
     await one.probe.seen(1);
     await enterAs(two, 'phone');
     const eve = await enter(two, 'user=eve');
-    eve.terminate(); // its grace ends after that of the first link of the phone
+    eve.terminate();
+    await until(
+      async () => (await one.realtime.presence('chat.a')).some(({ connections }) => connections === 0),
+      'eve',
+    );
+    // The grace period is over, of the first link of the phone before that of eve.
+    const { now } = Date;
+    jest.spyOn(Date, 'now').mockImplementation(() => now() + LONG_GRACE.graceMs);
     expect(await lefts(bob, ({ left }) => left.includes('eve'))).toEqual(['eve']);
     expect(await one.realtime.presence('chat.a')).toEqual([user('bob'), user('phone')]);
   });

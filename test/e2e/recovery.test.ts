@@ -111,7 +111,9 @@ describe('recovery from cuts', () => {
     );
 
     const realtime = app.get(RealtimeService);
-    const progress = (): number => (Math.min(...followers.map(({ proxy }) => proxy.cuts)) + 1) / (CUTS + 1);
+    // On a slow machine a connection may be cut before its peer has recovered.
+    const done = ({ proxy, recoveries }: Follower): number => Math.min(proxy.cuts, recoveries);
+    const progress = (): number => (Math.min(...followers.map(done)) + 1) / (CUTS + 1);
     await paced(PUBLICATIONS, { everyMs: 4, progress }, async (index) => {
       if (index % 10 === 0) await realtime.publish('feed.side', 'side', index);
       await realtime.publish('feed.main', 'tick', { n: index + 1 });
@@ -125,5 +127,5 @@ describe('recovery from cuts', () => {
       expect(proxy.cuts).toBeGreaterThanOrEqual(CUTS);
       expect(recoveries).toBeGreaterThanOrEqual(CUTS);
     }
-  }, 90_000);
+  }, 300_000);
 });

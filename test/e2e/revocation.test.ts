@@ -10,6 +10,7 @@ import {
 } from '../../lib/index.js';
 import { redisBroker } from '../../lib/redis.js';
 import { RedisServer, until } from '../support/redis-server.js';
+import { Stopwatch } from '../support/stopwatch.js';
 import { secret } from '../support/secrets.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
 import { openStream, refusedStream } from './support/event-stream.js';
@@ -56,12 +57,12 @@ describe.each(platforms)('revocation on $name', (platform) => {
     const other = await connect(two, '/realtime', as('ada-2'));
     const stream = await openStream(streamOf(two), as('ada-1').headers);
     await stream.event('$open');
-    const startedAt = performance.now();
+    const watch = new Stopwatch();
     await one.realtime.revokeToken('ada-1');
     expect(await Promise.all(sockets.map((socket) => socket.closed))).toEqual([REVOKED, REVOKED]);
     expect(JSON.parse((await stream.event('$disconnect')).data!)).toMatchObject({ ...REVOKED, reconnect: false });
     await stream.ended;
-    expect(performance.now() - startedAt).toBeLessThan(SOON_MS);
+    expect(watch.stop()).toBeLessThan(SOON_MS);
     expect(await other.settle()).toEqual([]);
     for (const node of [one, two]) {
       const upgrade = await refused(node, '/realtime', as('ada-1'));

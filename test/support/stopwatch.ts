@@ -11,11 +11,15 @@ export class Stopwatch {
   #last = performance.now();
   readonly #timer = setInterval(() => this.#probe(), PROBE_MS).unref();
 
+  get elapsedMs(): number {
+    this.#probe();
+    return this.#elapsedMs;
+  }
+
   /** Ends the measurement; ms. */
   stop(): number {
     clearInterval(this.#timer);
-    this.#probe();
-    return this.#elapsedMs;
+    return this.elapsedMs;
   }
 
   #probe(): void {
