@@ -24,7 +24,7 @@ const SCREENSHOTS = path.resolve(import.meta.dirname, '../../.build/screenshots'
 /** Presence keeps a lost member for 5 s. */
 const LEAVE_MS = 15_000;
 
-jest.setTimeout(60_000); // a browser on a busy machine
+jest.setTimeout(180_000); // a browser on a busy machine
 
 let demo: Demo;
 let browser: Browser;

@@ -7,7 +7,7 @@ const channels = Array.from({ length: 20 }, (_, i) => `feed.${i}`);
 const PEERS = { websocket: 12, sse: 12, eventSource: 6 };
 /** How soon a loss is to be told, from the broker's return on. */
 const TOLD_MS = 2_000;
-const SETTLE_MS = 15_000;
+const SETTLE_MS = 60_000;
 /** Peers that come back while Redis is away, or just as it returns. */
 const HOPPING = 10;
 
@@ -70,11 +70,11 @@ describe('peers of a Redis that lost publications', () => {
     installation.balancer.hop(HOPPING);
     const meanwhile = installation.publish(channels, 5);
     await server.start();
-    await expectTold(channels, Date.now());
+    await expectTold(channels, installation.ledger.watch.elapsedMs);
     await meanwhile;
     await publish(channels, 20);
     expect(installation.ledger.defects).toEqual([]);
-  }, 90_000);
+  }, 300_000);
 
   it('are told after a failover where their tail was not replicated, and only they', async () => {
     const sentinel = await RedisSentinel.start();
@@ -102,12 +102,12 @@ describe('peers of a Redis that lost publications', () => {
     // On the affected channels these get the offsets of those that were lost.
     const meanwhile = installation.publish(channels, 5);
     await sentinel.replaced(master);
-    const returnedAt = Date.now();
+    const returnedAt = installation.ledger.watch.elapsedMs;
     await expectTold(affected, returnedAt);
     await meanwhile;
     await publish(channels, 20);
     await expectTold(affected, returnedAt);
     expect(installation.subscriptions(unaffected).length).toBeGreaterThan(0);
     expect(installation.ledger.defects).toEqual([]);
-  }, 120_000);
+  }, 300_000);
 });

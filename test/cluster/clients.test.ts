@@ -9,7 +9,7 @@ import type { Score } from '../../sample/basketball.js';
 import { sendToRedis, until } from '../support/redis-server.js';
 import { Cluster, isAlive } from './support/cluster.js';
 
-jest.setTimeout(60_000);
+jest.setTimeout(180_000); // a busy machine
 
 /** One peer that follows a chat room through nginx. */
 interface Follower {
@@ -26,7 +26,7 @@ let rooms = 0;
 
 beforeAll(async () => {
   cluster = await Cluster.start();
-}, 120_000);
+}, 240_000);
 
 afterEach(() => {
   for (const end of dispose.splice(0).reverse()) end();
@@ -93,7 +93,7 @@ async function nodesOf(followers: readonly Follower[], kind: string): Promise<nu
 
 async function expectTexts(followers: readonly Follower[], texts: readonly string[]): Promise<void> {
   for (const follower of followers) {
-    await until(() => follower.texts.length >= texts.length, `${follower.name} has ${texts.length} texts`, 30_000);
+    await until(() => follower.texts.length >= texts.length, `${follower.name} has ${texts.length} texts`);
     expect({ name: follower.name, texts: follower.texts }).toEqual({ name: follower.name, texts });
     expect({ name: follower.name, losses: follower.losses }).toEqual({ name: follower.name, losses: [] });
   }

@@ -25,7 +25,7 @@ const SCREENSHOTS = path.resolve(import.meta.dirname, '../../.build/screenshots'
 const CUT = /net::ERR_INCOMPLETE_CHUNKED_ENCODING/;
 const CARDS = ['talk-link', 'feed-link', 'source'] as const;
 
-jest.setTimeout(90_000); // a browser and two nodes on a busy machine
+jest.setTimeout(240_000); // a browser and two nodes on a busy machine
 
 let cluster: Cluster;
 let browser: Browser;
@@ -40,7 +40,7 @@ beforeAll(async () => {
     mkdir(SCREENSHOTS, { recursive: true }),
   ] as const);
   visitors = new Visitors(browser, cluster.url);
-}, 120_000);
+}, 240_000);
 
 afterEach(async () => {
   const complaints = await visitors.leave();

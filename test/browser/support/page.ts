@@ -21,7 +21,7 @@ export class Visitors {
     const context = await this.browser.newContext({ viewport: WIDE, ...options });
     const page = await context.newPage();
     this.pages.push(page);
-    page.setDefaultTimeout(20_000); // a busy machine
+    page.setDefaultTimeout(60_000); // a busy machine
     page.on('pageerror', (error) => this.complaints.push(`${name}: ${error.message}`));
     page.on('console', (message) => {
       if (['error', 'warning'].includes(message.type())) this.complaints.push(`${name}: ${message.text()}`);

@@ -1,7 +1,10 @@
+import { Stopwatch } from '../../support/stopwatch.js';
+
 /** A loss that a peer was told. */
 export interface ToldLoss {
   readonly who: string;
   readonly channel: string;
+  /** By the ledger's watch, ms. */
   readonly at: number;
   readonly reason: string;
   /** The last number that it had got. */
@@ -24,7 +27,8 @@ export class Ledger {
   private readonly last = new Map<string, number>();
   /** Peers that were told of a loss go on at whatever number comes next. */
   private readonly adrift = new Set<string>();
-  private readonly startedAt = Date.now();
+  /** How long it has been kept: what has to be told soon is late only where the machine was not. */
+  readonly watch = new Stopwatch();
 
   see(who: string, channel: string, n: number): void {
     const key = keyOf(who, channel);
@@ -43,11 +47,11 @@ export class Ledger {
     const key = keyOf(who, channel);
     this.adrift.add(key);
     const after = this.last.get(key) ?? 0;
-    this.losses.push({ who, channel, at: Date.now(), reason, after, during: this.during });
+    this.losses.push({ who, channel, at: this.watch.elapsedMs, reason, after, during: this.during });
   }
 
   defect(who: string, channel: string, what: string): void {
-    const seconds = ((Date.now() - this.startedAt) / 1000).toFixed(3);
+    const seconds = (this.watch.elapsedMs / 1000).toFixed(3);
     this.defects.push(`${seconds} s, ${this.during}: ${who} on ${channel} ${what}`);
   }
 

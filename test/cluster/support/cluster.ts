@@ -60,7 +60,7 @@ export class Cluster {
     const cluster = new Cluster(0);
     let ended = false;
     void cluster.closed.then(() => (ended = true));
-    await until(() => ended || cluster.output.includes('Ctrl-C ends everything'), 'the cluster', 90_000);
+    await until(() => ended || cluster.output.includes('Ctrl-C ends everything'), 'the cluster', 180_000);
     if (ended) throw new Error(`The cluster ended before it had started:\n${cluster.output}`);
     const [, url, port] = ADDRESS.exec(cluster.output)!;
     cluster.url = url!;
@@ -131,7 +131,7 @@ export class Cluster {
   /** Resolves when a node that was killed answers again. */
   async isBack(node: ClusterNode): Promise<void> {
     const told = new RegExp(`\\[${node.name}\\] is back, pid (\\d+)`);
-    await until(() => told.test(this.output), `${node.name} is back`, 30_000);
+    await until(() => told.test(this.output), `${node.name} is back`);
     node.pid = Number(told.exec(this.output)![1]);
   }
 }
