@@ -3,6 +3,7 @@ import type { LostReason } from '../protocol/frames.js';
 import { Batch, itemBytes, type ChannelName } from './batch.js';
 import { Publication } from './publication.js';
 import type { BrokerSession, Envelope, Point, ReadResult, StoredItem } from './ports/broker.js';
+import { carry } from './payload.js';
 import type { Clock } from './ports/clock.js';
 import type { RunItem } from './ports/link.js';
 import type { ChannelDefinition } from './definition.js';
@@ -17,6 +18,8 @@ export const PAGE_ITEMS = 100;
 const READ_RETRY_MS = 500;
 /** How much later than the answer to the periodic check an announcement may come. */
 const LATE_MS = 500;
+
+type Part = Envelope['items'][number];
 
 /** What the channel tells those who subscribed to it on this node. */
 export interface Subscriber {
@@ -36,6 +39,8 @@ export interface ChannelContext {
   readonly clock: Clock;
   readonly turn: Turn;
   readonly reads: ReadGate;
+  /** Larger data goes to subscribers as a reference. */
+  readonly inlineBytes: number;
 }
 
 /**
@@ -50,6 +55,7 @@ export class Channel implements ChannelName {
   emptySince = 0;
   readonly definition: ChannelDefinition;
   readonly #context: ChannelContext;
+  readonly #inlineBytes: number;
   #state: 'idle' | 'joining' | 'steady' | 'reading' = 'idle';
   #joined: Promise<void> | undefined;
   #epoch = '';
@@ -72,6 +78,9 @@ export class Channel implements ChannelName {
     this.definition = definition;
     this.channelJson = JSON.stringify(channel);
     this.#context = context;
+    // A reference needs a history to point into, and conflating needs the data.
+    const refers = definition.retention.size > 0 && definition.conflateBy === undefined;
+    this.#inlineBytes = refers ? context.inlineBytes : Infinity;
   }
 
   get state(): 'idle' | 'joining' | 'steady' | 'reading' {
@@ -221,7 +230,7 @@ export class Channel implements ChannelName {
       let prevTag = prev.tag;
       this.#deliver(
         items.map((item, index) => {
-          const delivered = makeItem(item, envelope.first + index, envelope.tag, prevTag);
+          const delivered = this.#item(item, envelope.first + index, envelope.tag, prevTag, epoch);
           prevTag = envelope.tag;
           return delivered;
         }),
@@ -229,6 +238,20 @@ export class Channel implements ChannelName {
       return true;
     }
     return epoch === this.#epoch && this.#holds(envelope.first + items.length - 1, envelope.tag);
+  }
+
+  /** Gives stored items their predecessors. */
+  link(items: readonly StoredItem[], prevTag: string, epoch: string): RunItem[] {
+    return items.map((item) => {
+      const linked = this.#item(item, item.offset, item.tag, prevTag, epoch);
+      prevTag = item.tag;
+      return linked;
+    });
+  }
+
+  #item({ event, data, exclude }: Part, offset: number, tag: string, prevTag: string, epoch: string): RunItem {
+    const item = { event, data, offset, tag, prevTag };
+    return carry(exclude === undefined ? item : { ...item, exclude }, epoch, this.#inlineBytes);
   }
 
   #holds(offset: number, tag: string): boolean {
@@ -286,7 +309,7 @@ export class Channel implements ChannelName {
       while (more && this.#state === 'reading') {
         const { status, top, items, more: left } = await this.read(this.position, PAGE_ITEMS);
         if (this.#state !== 'reading') return;
-        if (status === 'ok') this.#deliver(link(items, this.#top.tag));
+        if (status === 'ok') this.#deliver(this.link(items, this.#top.tag, this.#epoch));
         else this.#lose(parse(top), status);
         more = left;
       }
@@ -328,23 +351,4 @@ function parse(position: Position): PositionParts {
   const parts = parsePosition(position);
   if (parts === undefined) throw new TypeError('The broker named a position that is none');
   return parts;
-}
-
-function makeItem(
-  item: { event: string; data: string; exclude?: string },
-  offset: number,
-  tag: string,
-  prevTag: string,
-): RunItem {
-  const { event, data, exclude } = item;
-  return exclude === undefined ? { event, data, offset, tag, prevTag } : { event, data, offset, tag, prevTag, exclude };
-}
-
-/** Gives stored items their predecessors. */
-export function link(items: readonly StoredItem[], prevTag: string): RunItem[] {
-  return items.map((item) => {
-    const linked = makeItem(item, item.offset, item.tag, prevTag);
-    prevTag = item.tag;
-    return linked;
-  });
 }

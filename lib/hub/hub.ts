@@ -21,9 +21,19 @@ import type { UserIdentity } from './identity.js';
 import type { Log } from './log.js';
 import type { Arrival, Gate, Places } from './ports/arrival.js';
 import { identify, type Authenticator } from './ports/authenticator.js';
-import type { AppendItem, BrokerListener, Claim, ConnectionInfo, Envelope, PresenceChange } from './ports/broker.js';
+import type {
+  AppendItem,
+  BrokerListener,
+  Claim,
+  ConnectionInfo,
+  Envelope,
+  PresenceChange,
+  StoredItem,
+} from './ports/broker.js';
+import type { PayloadOffice } from './ports/payload.js';
 import type { IssuedTicket, TicketOffice } from './ports/ticket.js';
 import type { AdmittedConnection } from './ports/transport.js';
+import { isReference } from './payload.js';
 import { makeParts, type Parts, type PartsHost } from './parts.js';
 import type { Presence } from './presence.js';
 import { Reader, type ReaderEvents } from './reader.js';
@@ -37,7 +47,7 @@ import { Users } from './users.js';
 const SWEEP_MS = 1000;
 
 /** This node's heart: its connections, its channels, and the broker that joins it with the other nodes. */
-export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, PartsHost, BrokerListener {
+export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, PayloadOffice, PartsHost, BrokerListener {
   #node = randomUUID();
   readonly turn: Turn;
   readonly log: Log;
@@ -172,6 +182,8 @@ export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, Parts
   publish(match: ChannelMatch, item: AppendItem, timeoutMs?: number): Promise<Position> {
     if (this.#state === 'closed')
       return Promise.reject(new RealtimeException('broker_unavailable', 'The hub is closed'));
+    if (isReference(item.data))
+      return Promise.reject(new RealtimeException('invalid', 'Data that begins with the key "$payload" is reserved'));
     return this.#open.publisher.publish(match.channel, match.definition.retention, item, timeoutMs);
   }
 
@@ -194,6 +206,15 @@ export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, Parts
     const { user } = connection as Connection;
     if (user === undefined) throw new RealtimeException('unauthenticated');
     return this.tickets.issue(user);
+  }
+
+  async payloadFor(admitted: AdmittedConnection, channel: string, since: Position): Promise<StoredItem> {
+    const connection = admitted as Connection;
+    const match = this.subscriptions.matchFor(connection, channel);
+    await this.subscriptions.authorise(connection, match);
+    const { items } = await readHistory(this.#open.session, match.channel, { since, limit: 1, reverse: false });
+    if (items[0] === undefined) throw new RealtimeException('position_lost');
+    return items[0];
   }
 
   arrive(arrival: Arrival): Connection {

@@ -45,7 +45,8 @@ export interface Parts {
 export function makeParts(session: BrokerSession, host: PartsHost): Parts {
   const { settings, application, turn, connections, users, hooks } = host;
   const { clock, log, graceMs, declarations, limits } = settings;
-  const context: ChannelContext = { broker: session, clock, turn, reads: new ReadGate(READS_IN_FLIGHT) };
+  const reads = new ReadGate(READS_IN_FLIGHT);
+  const context: ChannelContext = { broker: session, clock, turn, reads, inlineBytes: limits.inlineBytes };
   const publisher = new Publisher(session, turn, clock);
   const presence: Presence = new Presence(
     session,

@@ -18,6 +18,13 @@ export interface LimitOptions {
   maxChannels?: number | false;
   /** What may wait for a peer that reads too slowly, in bytes: past it see `slowConsumer`. @defaultValue 1_048_576 */
   maxOutboxBytes?: number | false;
+  /**
+   * The data of a publication that travels with the others, in bytes. Larger data stays in the channel's history, and
+   * peers get a reference, `{ "$payload": { since, bytes } }`, by which they fetch it with a request of its own: see
+   * `GET {path}/payload`. In channels without history, or with `conflateBy`, and in answers to `$history`, all data
+   * travels. @defaultValue 65_536
+   */
+  inlineBytes?: number | false;
   /** Connections of a node, handshakes among them: past it they are refused with `too_many_connections`. @defaultValue false */
   maxConnections?: number | false;
   /**
@@ -89,6 +96,7 @@ const LIMITS = {
   framesPerSecond: [1, 1_000_000, 100],
   maxChannels: [1, 2 ** 20, 128],
   maxOutboxBytes: [1024, 2 ** 31, 1024 * 1024],
+  inlineBytes: [1024, 2 ** 30, 64 * 1024],
   maxConnections: [1, 2 ** 30, false],
   connectionsPerAddress: [1, 2 ** 30, 1_024],
   connectionsPerUser: [1, 2 ** 30, 64],

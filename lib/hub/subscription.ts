@@ -1,7 +1,7 @@
 import type { SubscribeData, LostReason } from '../protocol/frames.js';
 import { formatPosition, parsePosition, type Position, type PositionParts } from '../protocol/position.js';
 import { Batch, itemBytes } from './batch.js';
-import { link, PAGE_ITEMS, type Channel, type Subscriber } from './channel.js';
+import { PAGE_ITEMS, type Channel, type Subscriber } from './channel.js';
 import type { SlowConsumerPolicy, Source } from './outbox.js';
 import type { ReadResult } from './ports/broker.js';
 import type { RunItem } from './ports/link.js';
@@ -183,7 +183,7 @@ export class Subscription implements Subscriber, Source {
   /** The items of a page that this node has passed; what lies beyond comes live. */
   #wanted(page: ReadResult, at: PositionParts): RunItem[] {
     const end = at.epoch === this.of.epoch ? this.of.top.offset : -1;
-    return link(page.items, at.tag).filter((item) => item.offset <= end);
+    return this.of.link(page.items, at.tag, at.epoch).filter((item) => item.offset <= end);
   }
 
   /** Writes items while the sink has room. True: all were written. */

@@ -208,7 +208,7 @@ export class Subscriptions {
 
   /** Follows a channel of the hub's own for as long as the hub lives. Rejects with `broker_unavailable`. */
   follow(definition: ChannelDefinition, subscriber: Subscriber): Promise<void> {
-    const channel = new Channel(definition.pattern, definition, this.context);
+    const channel = new Channel(definition.pattern, definition, { ...this.context, inlineBytes: Infinity });
     channel.subscribers.add(subscriber);
     this.channels.set(channel.channel, channel);
     return channel.join();

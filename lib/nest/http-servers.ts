@@ -5,6 +5,7 @@ import type { Hub } from '../hub/hub.js';
 import { PeerHandshake } from '../security/handshake.js';
 import type { Transport } from '../hub/ports/transport.js';
 import { RequestRouter } from '../transports/router.js';
+import { PayloadTransport } from '../transports/payload.transport.js';
 import { TicketTransport } from '../transports/ticket.transport.js';
 import { listenToUpgrades, mountRoutes, stepInFront } from './http-mount.js';
 import { describeFinding, UNTRUSTED_PROXY } from './audit.js';
@@ -25,8 +26,9 @@ export class HttpServers {
     private readonly options: ResolvedOptions,
   ) {
     const { transports } = options;
-    const issues = transports.length > 0 && hub.auth.anonymous !== true;
-    this.#transports = issues ? [...transports, new TicketTransport(hub)] : transports;
+    const issues = hub.auth.anonymous !== true;
+    const beside = [new PayloadTransport(hub), ...(issues ? [new TicketTransport(hub)] : [])];
+    this.#transports = transports.length > 0 ? [...transports, ...beside] : transports;
     this.#handshake = new PeerHandshake(hub, options, () => {
       this.untrustedProxy = true;
       hub.log.warn(describeFinding(UNTRUSTED_PROXY));

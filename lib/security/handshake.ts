@@ -67,19 +67,28 @@ export class PeerHandshake implements Handshake {
     if (!this.#origins.allows(request)) throw new RealtimeException('origin_refused');
     const ip = this.#proxies.clientAddress(request);
     this.#rates.take(ip);
-    const place = gate.places.enter(ip);
+    const place = visit.passing ? undefined : gate.places.enter(ip);
     let connection: AdmittedConnection | undefined;
     try {
       const identity = await this.#inTime(this.#identify(visit));
       this.#requireAccepting();
-      connection = gate.arrive({ endpoint, transport, request, ip, query, params, place, ...identity });
+      connection = gate.arrive({
+        endpoint,
+        transport,
+        request,
+        ip,
+        query,
+        params,
+        ...(place && { place }),
+        ...identity,
+      });
       if (identity.awaitsToken) return connection; // guards run once the token is there
       await this.#inTime(gate.admit(connection));
       this.#requireAccepting();
       return connection;
     } catch (error) {
-      if (connection === undefined) gate.places.leave(place);
-      else gate.forget(connection);
+      if (connection !== undefined) gate.forget(connection);
+      else if (place !== undefined) gate.places.leave(place);
       throw error;
     }
   }

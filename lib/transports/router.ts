@@ -180,6 +180,7 @@ function visit(
     params: params ?? NOTHING,
     takesFrames: route.transport.upgrade !== undefined,
     takesTickets: route.transport.takesTickets !== false,
+    passing: route.transport.passing === true,
   };
 }
 

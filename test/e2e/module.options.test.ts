@@ -199,7 +199,7 @@ describe('wrong options fail the start', () => {
       '  - origins[0]: expected an origin such as "https://example.com": scheme, host and port, nothing behind',
       '  - trustedProxies[0]: expected a prefix length from 0 to 32',
       "  - rejectMode: expected 'http' or 'close'",
-      '  - limits.maxFrames: is no option; known are maxFrameBytes, framesPerSecond, maxChannels, maxOutboxBytes, maxConnections, connectionsPerAddress, connectionsPerUser, handshakesPerAddress, handshakesPerSecond, unauthenticatedMs',
+      '  - limits.maxFrames: is no option; known are maxFrameBytes, framesPerSecond, maxChannels, maxOutboxBytes, inlineBytes, maxConnections, connectionsPerAddress, connectionsPerUser, handshakesPerAddress, handshakesPerSecond, unauthenticatedMs',
       '  - limits.maxFrameBytes: expected an integer from 128 to 1073741824 or false, got 64',
       '  - limits.maxChannels: expected an integer from 1 to 1048576 or false, got 0',
       '  - heartbeat.timeoutMs: expected at most heartbeat.intervalMs (100)',

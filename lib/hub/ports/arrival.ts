@@ -77,6 +77,8 @@ export interface Visit {
   readonly takesFrames: boolean;
   /** Whether a ticket may be offered. */
   readonly takesTickets: boolean;
+  /** Whether it will be no connection: it takes no place. */
+  readonly passing: boolean;
 }
 
 /**

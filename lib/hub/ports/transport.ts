@@ -57,6 +57,8 @@ export interface Transport {
   readonly methods: readonly string[];
   /** Whether a one-time ticket lets a peer in. @defaultValue true */
   readonly takesTickets?: boolean;
+  /** Whether its requests are answered at once, so that they count as no connections. @defaultValue false */
+  readonly passing?: boolean;
   /** Called once, before anything else. */
   open(settings: TransportSettings): void;
   /** Accepts an upgrade for an admitted connection. */

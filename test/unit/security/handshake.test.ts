@@ -49,6 +49,7 @@ class Rig {
       params: {},
       takesFrames: false,
       takesTickets: true,
+      passing: false,
     };
     return this.handshake.perform(visit);
   }

@@ -275,7 +275,7 @@ describe('webSocket()', () => {
   });
 
   it('writes the publications of a turn as whole frames in one buffer', async () => {
-    const node = await start();
+    const node = await start({ limits: { inlineBytes: false } });
     const wire = await greeted(node);
     wire.socket.write(clientFrame('{"id":1,"event":"$subscribe","data":{"channel":"chat.a"}}'));
     const { position } = (await text(wire)).data;
