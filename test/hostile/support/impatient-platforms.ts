@@ -4,7 +4,7 @@ import { createServer, type RequestListener } from 'node:http';
 import { platforms, type Platform } from '../../e2e/support/platforms.js';
 
 /** Node's own patience with requests, which is a minute for a head and five for a body, made short. */
-const PATIENCE = { headersTimeout: 150, requestTimeout: 300, connectionsCheckingInterval: 20 };
+const PATIENCE = { headersTimeout: 1_000, requestTimeout: 2_000, connectionsCheckingInterval: 20 };
 
 class ImpatientExpressAdapter extends ExpressAdapter {
   override initHttpServer(): void {
