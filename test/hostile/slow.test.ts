@@ -89,7 +89,7 @@ describe.each(platforms)('a peer that is slow or gone, on $name', (platform) => 
   });
 
   it('is ended where its token does not come in time, whatever else it sends', async () => {
-    const target = await start(platform, { auth: tokenUsers, limits: { unauthenticatedMs: 100 } });
+    const target = await start(platform, { auth: tokenUsers, limits: { unauthenticatedMs: 1_000 } });
     const slow = await dribble(target.port, `${UPGRADE}\r\n`, clientFrame('{"id":1,"event":"echo"}'));
     await slow.ended;
     expect(slow.text).toContain('"code":"unauthenticated"');
