@@ -10,6 +10,8 @@ import { Stopwatch } from '../support/stopwatch.js';
 
 const KEEP: Retention = { size: 100, ttlMs: 60_000, metaTtlMs: 120_000 };
 const TIMEOUT_MS = 1_000;
+/** For calls that are to be refused soon; all others may wait for a busy machine. */
+const SOON = { publishTimeoutMs: TIMEOUT_MS };
 /** A call settles within its timeout and 2 s; the rest is the test machine's. */
 const SETTLE_MS = TIMEOUT_MS + 2_000 + 500;
 
@@ -22,7 +24,7 @@ describe('redis away and back', () => {
   let nodes: RecordingNode[];
 
   async function open(name: string, options: Partial<RedisBrokerOptions> = {}): Promise<RecordingNode> {
-    const broker = redisBroker({ url: server.url, publishTimeoutMs: TIMEOUT_MS, ...options });
+    const broker = redisBroker({ url: server.url, publishTimeoutMs: 30_000, ...options });
     const node = await RecordingNode.open(broker, name);
     nodes.push(node);
     return node;
@@ -54,7 +56,7 @@ describe('redis away and back', () => {
   });
 
   test('D8.1 rejects with broker_unavailable in time while nobody listens, and goes on when Redis is back', async () => {
-    const [a, b] = [await open('a'), await open('b')];
+    const [a, b] = [await open('a', SOON), await open('b', SOON)];
     await b.session.subscribe('c');
     const before = await append(a, 1);
     await server.kill();
@@ -74,7 +76,7 @@ describe('redis away and back', () => {
   });
 
   test('D8.1 waits for Redis up to publishTimeoutMs, in the order of the calls', async () => {
-    const [a, b] = [await open('a', { publishTimeoutMs: 10_000 }), await open('b')];
+    const [a, b] = [await open('a'), await open('b', SOON)];
     await a.session.subscribe('c');
     await server.kill();
     await until(async () => (await outcomeOf(append(b, 0))) === 'broker_unavailable', 'certainty');
@@ -86,7 +88,7 @@ describe('redis away and back', () => {
   });
 
   test('D8.1 settles every call in time when Redis stands still, and says outcome_unknown of what was sent', async () => {
-    const a = await open('a');
+    const a = await open('a', SOON);
     await append(a, 1);
     server.signal('SIGSTOP');
     const watch = new Stopwatch();
@@ -104,7 +106,7 @@ describe('redis away and back', () => {
   });
 
   test('P7 tries an append whose publications all have keys again, and applies it once', async () => {
-    const [a, b] = [await open('a', { publishTimeoutMs: 20_000 }), await open('b')];
+    const [a, b] = [await open('a'), await open('b', SOON)];
     await append(a, 1);
     server.signal('SIGSTOP');
     const appended = a.session.append('c', KEEP, 'k2', [item(2, { key: 'x' })]);
@@ -117,7 +119,7 @@ describe('redis away and back', () => {
   }, 120_000);
 
   test('P14 refuses publications past 64 MiB instead of keeping them', async () => {
-    const a = await open('a');
+    const a = await open('a', SOON);
     await server.kill();
     const data = 'x'.repeat(1024 * 1024);
     const outcomes = await Promise.all(Array.from({ length: 100 }, () => outcomeOf(append(a, data))));
@@ -137,7 +139,7 @@ describe('redis away and back', () => {
 
   test('W12 takes no more than 100,000 revocations, but those of what is revoked already', async () => {
     // 100,000 at once are much for a slow machine, and are asked for again.
-    const a = await open('a', { publishTimeoutMs: 60_000 });
+    const a = await open('a');
     const until = Date.now() + 600_000;
     const fill = `for i = 1, ${MAX_REVOCATIONS} do redis.call('ZADD', KEYS[1], ARGV[1], 't:' .. i) end`;
     await server.send('EVAL', fill, 1, 'realtime:{revoked}:until', until);

@@ -32,7 +32,7 @@ describe.each(platforms)('nodes that are cut off from Redis, on $name', (platfor
     const nodes: Node[] = [];
     while (nodes.length < count) {
       const way = await TcpProxy.start(redis.port);
-      const broker = redisBroker({ url: `redis://127.0.0.1:${way.port}`, publishTimeoutMs: 500 });
+      const broker = redisBroker({ url: `redis://127.0.0.1:${way.port}`, publishTimeoutMs: 2_000 });
       const imports = [RealtimeModule.forRoot({ broker, auth: tokenUsers, channels: { news: {} } })];
       const { app, port, close } = await startApp(platform, { imports });
       dispose.push(() => way.dispose(), close);

@@ -104,7 +104,7 @@ describe.each(platforms)('revocation on $name', (platform) => {
     const ways = [await TcpProxy.start(redis.port), await TcpProxy.start(redis.port)];
     dispose.push(...ways.map((way) => () => way.dispose()));
     const [one, two] = (await Promise.all(
-      ways.map(({ port }) => start(redisBroker({ url: `redis://127.0.0.1:${port}`, publishTimeoutMs: 500 }))),
+      ways.map(({ port }) => start(redisBroker({ url: `redis://127.0.0.1:${port}`, publishTimeoutMs: 2_000 }))),
     )) as [Awaited<ReturnType<typeof start>>, Awaited<ReturnType<typeof start>>];
     const before = await connect(two, '/realtime', as('ada-1'));
     ways[1]!.cut();
