@@ -16,7 +16,7 @@ export interface Application {
   connected(connection: Connection): Promise<void>;
   /** Disconnection hooks. Called once for each connection for which `connected` was called, after it has settled. */
   disconnected(connection: Connection): Promise<void>;
-  /** Gives an event to the endpoint's handler. False: there is none. Answers go through `call`; never throws. */
+  /** Gives an event to the endpoint's handler, which answers through `call`. False: there is none. Never throws. */
   handle(connection: Connection, data: unknown, call: Call): boolean;
   /** Drops what is bound for a connection that sent no event for a while; the next event binds it again. */
   release(connection: Connection): void;

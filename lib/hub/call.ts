@@ -6,18 +6,23 @@ import type { FrameId } from '../protocol/frames.js';
 export interface Caller {
   /** Sends an answer; a full outbox ends the connection, as an answer must not get lost. */
   answer(text: string): void;
-  /** Streams, and calls that may become some: what `$cancel` and the end of the connection stop. */
+  /** Streams, and calls with an id that are in flight: what `$cancel` and the end of the connection stop. */
   readonly calls: Set<Call>;
+  /** How many frames are being served: each from its dispatch until it has its answer and its handler has ended. */
+  framesInFlight: number;
   /** Whether nothing reaches the peer any more. */
   readonly over: boolean;
 }
 
 /**
  * One inbound frame being handled, and the way back to the peer. With an id exactly one final answer goes out; without
- * one, values go out as @nestjs/platform-ws would send them.
+ * one, values go out as @nestjs/platform-ws would send them. Whoever serves it says by {@link handled} when that has ended.
  */
 export class Call {
   #settled = false;
+  /** Whether the handler runs, or the stream that it returned. */
+  #running = true;
+  #inFlight = true;
   #cancelled = false;
   #stop: (() => void) | undefined;
 
@@ -26,12 +31,8 @@ export class Call {
     readonly id: FrameId | undefined,
     readonly event: string,
   ) {
+    caller.framesInFlight++;
     if (id !== undefined) caller.calls.add(this);
-  }
-
-  /** Whether the final answer has gone out, or never will. */
-  get settled(): boolean {
-    return this.#settled;
   }
 
   /** The one plain answer; further ones are dropped. What JSON cannot hold is answered `internal`. */
@@ -59,43 +60,55 @@ export class Call {
     this.caller.answer(encodeError(this.id, error));
   }
 
-  /** Makes this call a stream: `stop` ends it when the peer cancels or is gone. */
+  /** Makes this call a stream, also where it has its answer: `stop` ends it when the peer cancels or is gone. */
   stream(stop: () => void): void {
     this.#stop = stop;
-    if (this.#settled || this.caller.over) this.abandon();
+    if (this.caller.over) this.abandon();
     else if (this.#cancelled) this.cancel();
     else this.caller.calls.add(this);
   }
 
-  /** The handler has ended, and there is no stream: what answers answers later, if anything does. */
+  /** The handler has ended, and the stream that it returned: what answers now is a function that it was given. */
   handled(): void {
-    if (this.id !== undefined) this.caller.calls.delete(this);
+    this.#running = false;
+    this.#stop = undefined;
+    this.#leave();
   }
 
   /**
-   * The peer has had enough: the stream stops, and its end is the final answer. What is no stream yet stops as it becomes
-   * one; a plain answer comes as ever.
+   * The peer has had enough: a stream stops, and its end is the final answer; so it is where the handler has ended without
+   * an answer. What is no stream yet stops as it becomes one; a plain answer comes as ever.
    */
   cancel(): void {
-    const stop = this.#stop;
     this.#cancelled = true;
-    if (stop === undefined) return;
+    if (this.#running && this.#stop === undefined) return;
     this.done();
-    stop();
+    this.#end();
   }
 
   /** The peer is gone: nothing goes out any more. What is no stream yet stops as it becomes one. */
   abandon(): void {
-    const stop = this.#stop;
-    if (stop === undefined) return;
+    if (this.#stop === undefined) return;
     this.#settle();
-    stop();
+    this.#end();
+  }
+
+  #end(): void {
+    const stop = this.#stop;
+    this.handled();
+    stop?.();
   }
 
   #settle(): void {
     this.#settled = true;
-    if (this.id !== undefined || this.#stop !== undefined) this.caller.calls.delete(this);
-    this.#stop = undefined;
+    this.#leave();
+  }
+
+  #leave(): void {
+    if (this.#running || !this.#inFlight || (this.id !== undefined && !this.#settled)) return;
+    this.#inFlight = false;
+    this.caller.framesInFlight--;
+    this.caller.calls.delete(this);
   }
 
   #send(data: unknown, more: boolean): boolean {
@@ -105,6 +118,7 @@ export class Call {
       json = toJson(data);
     } catch {
       this.fail({ code: 'internal', message: ERRORS.internal.message });
+      this.cancel(); // a stream that nobody gets any more
       return false;
     }
     this.caller.answer(this.id === undefined ? json : encodeAnswer(this.id, json, more));

@@ -96,6 +96,8 @@ export class Connection<D = Record<string, unknown>> implements Sink, Caller, Ad
   bucketFullAt = 0;
   /** @internal What it was told of frames over the limit. */
   refusals: Refusals | undefined = undefined;
+  /** @internal How many of its frames are being served. */
+  framesInFlight = 0;
   /** @internal Whether the application's handlers are bound, and what they are. */
   binding: unknown = undefined;
   /** @internal */ readonly subscriptions = new Map<string, Subscription>();

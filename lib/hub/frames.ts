@@ -31,6 +31,8 @@ const CHANNELS_PER_FRAME = 16;
 /** Channels of a `$resume` that are authorised at once. */
 const RESUME_CONCURRENCY = 8;
 const MAX_CLIENT_LENGTH = 64;
+/** When a peer may ask again whose frames are being served, as many as may be at once, ms. */
+const RETRY_MS = 1_000;
 
 /** What frames ask of the hub. */
 export interface FrameHost {
@@ -62,6 +64,7 @@ export class Frames {
   constructor(
     private readonly host: FrameHost,
     private readonly limit: FrameLimit,
+    private readonly maxInFlight: number,
   ) {}
 
   /** A frame came; `undefined`: one that is not UTF-8. */
@@ -166,10 +169,16 @@ export class Frames {
 
   #serve(connection: Connection, frame: InboundFrame): void {
     const { id, event, data } = frame;
+    if (connection.framesInFlight >= this.maxInFlight && !this.#makesRoom(connection, event)) {
+      const message = 'Too many frames are being served';
+      connection.answer(encodeError(id, { code: 'rate_limited', message, retryAfterMs: RETRY_MS }));
+      return;
+    }
     if (event.charCodeAt(0) !== 36 /* $ */) {
       connection.spoke = true;
       const call = new Call(connection, id, event);
       if (this.host.application.handle(connection, data, call)) return;
+      call.handled();
       if (id === undefined && connection.hasMessageListeners) return;
       call.fail({ code: 'unknown_event', message: ERRORS.unknown_event.message });
       return;
@@ -180,9 +189,17 @@ export class Frames {
       return;
     }
     if (event !== '$auth' && event !== '$resume') connection.spoke = true;
-    serve.call(this, connection, id, data).catch((error: unknown) => {
-      connection.answer(encodeError(id, this.describe(error)));
-    });
+    const frames = event === '$cancel' ? 0 : 1; // it ends at once
+    connection.framesInFlight += frames;
+    serve
+      .call(this, connection, id, data)
+      .catch((error: unknown) => connection.answer(encodeError(id, this.describe(error))))
+      .finally(() => (connection.framesInFlight -= frames));
+  }
+
+  /** What is served also where the bound is reached: what ends streams, and a token in time, one after another. */
+  #makesRoom(connection: Connection, event: string): boolean {
+    return event === '$cancel' || (event === '$auth' && connection.framesInFlight <= this.maxInFlight);
   }
 
   #reserved(

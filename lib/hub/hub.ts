@@ -78,7 +78,8 @@ export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, Paylo
     this.turn = new Turn(settings.clock);
     this.#bindings = new Bindings(application, settings.clock);
     this.maxOutboxBytes = settings.limits.maxOutboxBytes;
-    this.#frames = new Frames(this, new FrameLimit(settings.limits.framesPerSecond, settings.clock));
+    const { framesPerSecond, maxFramesInFlight } = settings.limits;
+    this.#frames = new Frames(this, new FrameLimit(framesPerSecond, settings.clock), maxFramesInFlight);
     this.#expiry = new Expiry(settings.clock);
     this.hooks = new Hooks(this.connections, settings.clock, settings.log);
   }

@@ -14,6 +14,12 @@ export interface LimitOptions {
    * with 4529. @defaultValue 100
    */
   framesPerSecond?: number | false;
+  /**
+   * Frames of a connection that are served at once, each from its dispatch until its answer has ended: a stream counts
+   * while it runs, and so does a request whose handler never answers, until the peer cancels it. Past it frames are
+   * answered `rate_limited` with `retryAfterMs`; `$cancel` and one `$auth` are served still. @defaultValue 256
+   */
+  maxFramesInFlight?: number | false;
   /** Channels per connection: past it subscriptions are answered `too_many_channels`. @defaultValue 128 */
   maxChannels?: number | false;
   /** What may wait for a peer that reads too slowly, in bytes: past it see `slowConsumer`. @defaultValue 1_048_576 */
@@ -94,6 +100,7 @@ const MAX_DELAY_MS = 2_147_483_647;
 const LIMITS = {
   maxFrameBytes: [128, 2 ** 30, 64 * 1024],
   framesPerSecond: [1, 1_000_000, 100],
+  maxFramesInFlight: [1, 2 ** 20, 256],
   maxChannels: [1, 2 ** 20, 128],
   maxOutboxBytes: [1024, 2 ** 31, 1024 * 1024],
   inlineBytes: [1024, 2 ** 30, 64 * 1024],

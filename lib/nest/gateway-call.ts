@@ -71,6 +71,7 @@ export class GatewayCall {
 
   threw(error: unknown): void {
     this.fail(describeError(error));
+    this.call.handled();
   }
 
   /** A filter of the application took an exception of this call. Returns what Nest gets. */
@@ -96,10 +97,13 @@ export class GatewayCall {
     const subscription = values.subscribe({
       next: (value) => this.#next(value),
       error: (error: unknown) => this.threw(error),
-      complete: () => this.#complete(),
+      complete: () => {
+        this.#complete();
+        this.call.handled();
+      },
     });
-    // What answered already is left to run to its end: an interceptor may watch for it.
-    if (!subscription.closed && !this.call.settled) this.call.stream(() => subscription.unsubscribe());
+    // What answered already runs to its end, or that of the connection: an interceptor may watch for it.
+    if (!subscription.closed) this.call.stream(() => subscription.unsubscribe());
   }
 
   #next(value: unknown): void {

@@ -199,7 +199,7 @@ describe('wrong options fail the start', () => {
       '  - origins[0]: expected an origin such as "https://example.com": scheme, host and port, nothing behind',
       '  - trustedProxies[0]: expected a prefix length from 0 to 32',
       "  - rejectMode: expected 'http' or 'close'",
-      '  - limits.maxFrames: is no option; known are maxFrameBytes, framesPerSecond, maxChannels, maxOutboxBytes, inlineBytes, maxConnections, connectionsPerAddress, connectionsPerUser, handshakesPerAddress, handshakesPerSecond, unauthenticatedMs',
+      '  - limits.maxFrames: is no option; known are maxFrameBytes, framesPerSecond, maxFramesInFlight, maxChannels, maxOutboxBytes, inlineBytes, maxConnections, connectionsPerAddress, connectionsPerUser, handshakesPerAddress, handshakesPerSecond, unauthenticatedMs',
       '  - limits.maxFrameBytes: expected an integer from 128 to 1073741824 or false, got 64',
       '  - limits.maxChannels: expected an integer from 1 to 1048576 or false, got 0',
       '  - heartbeat.timeoutMs: expected at most heartbeat.intervalMs (100)',
@@ -246,6 +246,8 @@ describe('wrong options fail the start', () => {
     [{ limits: { maxFrameBytes: null } }, 'limits.maxFrameBytes', 'null'],
     [{ limits: { framesPerSecond: 0 } }, 'limits.framesPerSecond', '0'],
     [{ limits: { framesPerSecond: 1_000_001 } }, 'limits.framesPerSecond', '1000001'],
+    [{ limits: { maxFramesInFlight: 0 } }, 'limits.maxFramesInFlight', '0'],
+    [{ limits: { maxFramesInFlight: 1_048_577 } }, 'limits.maxFramesInFlight', '1048577'],
     [{ limits: { connectionsPerUser: 0 } }, 'limits.connectionsPerUser', '0'],
     [{ limits: { handshakesPerAddress: true } }, 'limits.handshakesPerAddress', 'true'],
     [{ limits: { maxChannels: 1.5 } }, 'limits.maxChannels', '1.5'],
@@ -362,6 +364,7 @@ describe('wrong options fail the start', () => {
         limits: {
           maxFrameBytes: 128,
           framesPerSecond: 1,
+          maxFramesInFlight: 1,
           maxChannels: 1,
           maxOutboxBytes: 1024,
           maxConnections: 1,
@@ -388,6 +391,7 @@ describe('wrong options fail the start', () => {
         limits: {
           maxFrameBytes: 2 ** 30,
           framesPerSecond: 1_000_000,
+          maxFramesInFlight: 2 ** 20,
           maxConnections: 2 ** 30,
           connectionsPerAddress: 2 ** 30,
           connectionsPerUser: 2 ** 30,
@@ -410,6 +414,7 @@ describe('wrong options fail the start', () => {
         limits: {
           maxFrameBytes: false,
           framesPerSecond: false,
+          maxFramesInFlight: false,
           maxConnections: false,
           connectionsPerAddress: false,
           connectionsPerUser: false,

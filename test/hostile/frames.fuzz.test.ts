@@ -23,6 +23,10 @@ const GROWTH_BYTES = 6 * MIB;
 /** Some ten seconds, where nothing else runs. */
 const TIMEOUT_MS = 180_000;
 
+/** How many frames of a peer may be served at once: few enough for the streams that these peers leave open to be felt. */
+const MAX_IN_FLIGHT = 80;
+const IN_FLIGHT = 'Too many frames are being served';
+
 const seed = seedOf(process.env.HOSTILE_SEED);
 
 /** Breaks the protocol below frames: each of them ends the connection. */
@@ -63,15 +67,19 @@ interface Attack {
   /** Whether the hub limits frames: it may end the connection for that, and finds ids also where the rest is no JSON. */
   readonly limited: boolean;
   readonly sent: (count: number) => void;
+  /** A frame was refused, as too many are being served; by what the peer knows so many may be. */
+  readonly refused: (most: number) => void;
 }
 
 /** One connection of a hostile peer, from its handshake to its end. Returns what was not as it must be. */
-async function attack({ port, limited, sent }: Attack, random: Random, frames: number): Promise<string[]> {
+async function attack({ port, limited, sent, refused }: Attack, random: Random, frames: number): Promise<string[]> {
   const peer = await RawPeer.connect(port);
   const source = new FrameSource(random);
   const awaited = new Map<FrameId, { frames: number; answers: number; last: string }>();
   const endless = new Set<FrameId>();
   let missing = 0;
+  /** Frames without an id: when they have been served is not to be seen. */
+  let unseen = 0;
   let expelled = false;
   const wrong: string[] = [];
   peer.onFrame = (heard: Heard) => {
@@ -83,6 +91,7 @@ async function attack({ port, limited, sent }: Attack, random: Random, frames: n
     const question = awaited.get(heard.id as FrameId);
     if (question === undefined && limited && heard.error?.code === 'rate_limited') return;
     if (question === undefined) return void wrong.push(`answered what nobody asked: ${JSON.stringify(heard)}`);
+    if (heard.error?.message === IN_FLIGHT) refused(missing + unseen);
     if (++question.answers > question.frames && !limited) wrong.push(`answered twice: ${question.last}`);
     missing--;
   };
@@ -92,7 +101,10 @@ async function attack({ port, limited, sent }: Attack, random: Random, frames: n
       const frame = source.next();
       if (limited && frame.endless) continue; // what cancels it may be over the limit
       bytes.push(encode(frame, random));
-      if (frame.id === undefined) continue;
+      if (frame.id === undefined) {
+        unseen++;
+        continue;
+      }
       const question = awaited.get(frame.id) ?? { frames: 0, answers: 0, last: '' };
       question.frames++;
       question.last = frame.payload.toString().slice(0, 200);
@@ -159,16 +171,25 @@ describe(`hostile frames, HOSTILE_SEED=${seed}`, () => {
   it(
     `are answered, each that has an id exactly once, and leave nothing behind: ${FRAMES} of them`,
     async () => {
-      const target = await disposed(startTarget(platforms[0]));
+      const target = await disposed(startTarget(platforms[0], { limits: { maxFramesInFlight: MAX_IN_FLIGHT } }));
       const neighbour = await Neighbour.join(target.port, target.app.get(RealtimeService));
       dispose.push(() => neighbour.leave());
       const used: number[] = [];
       const checkpoints = [0.1, 0.4, 0.7, 1];
-      const how = { port: target.port, limited: false, sent: (count: number) => neighbour.othersSent(count) };
+      const inFlight: number[] = [];
+      const how = {
+        port: target.port,
+        limited: false,
+        sent: (count: number) => neighbour.othersSent(count),
+        refused: (most: number) => void inFlight.push(most),
+      };
       const wrong = await attackAll(how, new Random(seed), FRAMES, async (share) => {
         if (share >= checkpoints[used.length]!) used.push(await usedBytes());
       });
       expect(wrong).toEqual([]);
+      expect(inFlight.length).toBeGreaterThan(0);
+      expect(inFlight.length).toBeLessThan(FRAMES / 10);
+      expect(Math.min(...inFlight)).toBeGreaterThanOrEqual(MAX_IN_FLIGHT);
       expect(target.logger.lines).toEqual([]);
       expect(({} as Record<string, unknown>).polluted).toBeUndefined();
       expect(used).toHaveLength(checkpoints.length);
@@ -183,7 +204,7 @@ describe(`hostile frames, HOSTILE_SEED=${seed}`, () => {
 
   it(`are answered, or their sender is expelled, where limits are as they are by default: ${LIMITED_FRAMES} of them`, async () => {
     const target = await disposed(startLimitedTarget(platforms[1]));
-    const how = { port: target.port, limited: true, sent: () => undefined };
+    const how = { port: target.port, limited: true, sent: () => undefined, refused: () => undefined };
     expect(await attackAll(how, new Random(seed), LIMITED_FRAMES)).toEqual([]);
     expect(target.logger.lines).toEqual([]);
     const peer = await RawPeer.connect(target.port);

@@ -267,8 +267,10 @@ describe.each(platforms)('ten thousand subscriptions on $name', (platform) => {
       await peer.write(Buffer.concat(frames));
     }
     await peer.until(() => answers.length === 10_000);
-    const refused = answers.filter(({ error }) => error?.code === 'too_many_channels');
+    // Those that come while as many are being served as may be are refused for that.
+    const refused = answers.filter(({ error }) => ['too_many_channels', 'rate_limited'].includes(error?.code));
     expect([answers.length - refused.length, refused.length]).toEqual([128, 9_872]);
+    expect(refused.filter(({ error }) => error.code === 'too_many_channels').length).toBeGreaterThan(0);
     const [own] = (await target.app.get(RealtimeService).connections({ channel: 'free.0' })) as unknown as {
       channels: string[];
     }[];
@@ -286,7 +288,10 @@ describe.each(platforms)('ten thousand subscriptions on $name', (platform) => {
   });
 
   it('begin where the limit is off, and are gone with their connection', async () => {
-    const target = await start(platform, { channels: { 'free.:n': {} }, limits: { maxChannels: false } });
+    const target = await start(platform, {
+      channels: { 'free.:n': {} },
+      limits: { maxChannels: false, maxFramesInFlight: false },
+    });
     const peer = await raw(target);
     let answers = 0;
     peer.onFrame = ({ data }) => data?.position !== undefined && answers++;

@@ -13,7 +13,7 @@ export interface Heard {
   readonly event?: unknown;
   readonly channel?: unknown;
   readonly data?: any;
-  readonly error?: { readonly code: string };
+  readonly error?: { readonly code: string; readonly message: string };
   readonly more?: unknown;
   readonly done?: unknown;
   readonly offset?: number;

@@ -25,6 +25,7 @@ async function open(): Promise<Fleet> {
       unsubscribed: (_connection, { channel }, reason) => Promise.resolve(void hooks.push(`${reason} ${channel}`)),
       handle: (_connection, data, call) => {
         call.answer(data);
+        call.handled();
         return true;
       },
     },

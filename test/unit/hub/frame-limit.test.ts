@@ -12,6 +12,7 @@ async function open(options: FleetOptions = {}): Promise<Peer> {
     application: {
       handle(_connection, data, call) {
         call.answer(data);
+        call.handled();
         return true;
       },
     },

@@ -1,5 +1,4 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
-import type { Call } from '../../../lib/hub/call.js';
 import { UserIdentity } from '../../../lib/hub/identity.js';
 import type { Authenticator } from '../../../lib/hub/ports/authenticator.js';
 import { RealtimeException } from '../../../lib/protocol/errors.js';
@@ -194,28 +193,5 @@ describe('$history', () => {
     peer.ask(1, '$history', { channel: 'chat.a' });
     await fleet.settle();
     expect(peer.answers(1)).toMatchObject([{ data: { publications: [{ offset: 1 }] } }]);
-  });
-});
-
-describe('a stream', () => {
-  it('stops where its peer has gone before it began', async () => {
-    let call: Call | undefined;
-    await open({
-      application: {
-        handle: (_connection, _data, given) => {
-          call = given;
-          return true;
-        },
-      },
-    });
-    const peer = new Peer(fleet);
-    await fleet.settle();
-    peer.ask(1, 'ticks');
-    peer.link.cut();
-    await fleet.settle();
-    let stopped = 0;
-    call!.stream(() => stopped++);
-    expect(stopped).toBe(1);
-    expect(call!.settled).toBe(true);
   });
 });

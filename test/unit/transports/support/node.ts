@@ -64,6 +64,7 @@ function applicationWith(parts: Partial<Application>): Application {
     handle(_connection, data, call) {
       if (call.event !== 'echo') return false;
       call.answer(data);
+      call.handled();
       return true;
     },
     release: () => undefined,
