@@ -1,5 +1,5 @@
 import { Controller, type MessageEvent, Param, Sse, UseGuards } from '@nestjs/common';
-import { LastEventId, RealtimeService } from 'nestjs-realtime';
+import { Identity, LastEventId, RealtimeService, UserIdentity } from 'nestjs-realtime';
 import type { Observable } from 'rxjs';
 import { TokenGuard } from './token.guard.js';
 
@@ -10,7 +10,11 @@ export class ScoresController {
 
   /** A channel behind a route of the application's own: Nest's `@Sse`, and still an EventSource that was away recovers. */
   @Sse('scores/:match')
-  scores(@Param('match') match: string, @LastEventId() since?: string): Observable<MessageEvent> {
-    return this.realtime.events(`scores.${match}`, since === undefined ? {} : { since });
+  scores(
+    @Param('match') match: string,
+    @LastEventId() since?: string,
+    @Identity() user?: UserIdentity,
+  ): Observable<MessageEvent> {
+    return this.realtime.events(`scores.${match}`, { since, user }); // no other than its token grants
   }
 }

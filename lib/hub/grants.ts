@@ -30,10 +30,10 @@ export class Grants {
   }
 }
 
-const compiled = new WeakMap<UserIdentity, Grants>();
+const compiled = new WeakMap<UserIdentity<unknown>, Grants>();
 
 /** Refuses a channel that the peer's identity does not grant, with `forbidden`. Anonymous peers are not limited. */
-export function requireGrant(user: UserIdentity | undefined, channel: string): void {
+export function requireGrant(user: UserIdentity<unknown> | undefined, channel: string): void {
   if (user?.channels === undefined) return;
   let grants = compiled.get(user);
   if (grants === undefined) {

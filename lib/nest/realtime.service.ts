@@ -15,7 +15,7 @@ import type { AppendItem, ConnectionInfo } from '../hub/ports/broker.js';
 import { Publication } from '../hub/publication.js';
 import type { AuditFinding } from './audit.js';
 import { Auditor } from './auditor.js';
-import { channelEvents } from './sse-events.js';
+import { channelEvents, type EventsOptions } from './sse-events.js';
 
 /** The longest id of a token or user that can be revoked. */
 const MAX_ID_LENGTH = 1_024;
@@ -74,11 +74,10 @@ export class RealtimeService {
   /**
    * The publications of one or more channels as server-sent events, for Nest's `@Sse`: typed by their event, with a
    * cursor as id, comments as heartbeats, `$open` first, and `$lost` where publications were lost. Completes when the
-   * application shuts down. Errors with an HttpException for a channel that is not declared.
-   * @param options `since`: where to go on: a cursor (`@LastEventId()`), or with one channel a position. `heartbeatMs`:
-   * after how long a comment is sent. @defaultValue 15_000
+   * application shuts down. Errors with an HttpException for a channel that is not declared. Guards and hooks of channels
+   * are not asked: those of the route decide, and what `options.user` was granted.
    */
-  events(channel: string | string[], options: { since?: string; heartbeatMs?: number } = {}): Observable<MessageEvent> {
+  events(channel: string | string[], options: EventsOptions = {}): Observable<MessageEvent> {
     return channelEvents(this.hub, typeof channel === 'string' ? [channel] : channel, options);
   }
 

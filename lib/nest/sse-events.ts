@@ -4,7 +4,9 @@ import { formatCursor, parseCursor } from '../protocol/cursor.js';
 import { errorRow, isRealtimeException, RealtimeException } from '../protocol/errors.js';
 import type { SubscribeData } from '../protocol/frames.js';
 import { formatPosition, parsePosition, type Position } from '../protocol/position.js';
+import { requireGrant } from '../hub/grants.js';
 import type { Hub } from '../hub/hub.js';
+import type { UserIdentity } from '../hub/identity.js';
 import { fieldOf } from '../transports/sse-codec.js';
 
 const HEARTBEAT_MS = 15_000;
@@ -20,13 +22,32 @@ export function jittered(ms: number): number {
   return Math.round(ms * (0.75 + Math.random() / 2));
 }
 
+/** How channels are read as server-sent events. */
+export interface EventsOptions {
+  /** Where to go on: a cursor (`@LastEventId()`), or with one channel a position. */
+  since?: string | undefined;
+  /** After how long a comment is sent, ms. @defaultValue 15_000 */
+  heartbeatMs?: number | undefined;
+  /**
+   * Who reads (`@Identity()`): a channel that the credentials do not grant is refused with 403, and the stream completes once
+   * they have ended, at a heartbeat, so that its client comes back with newer ones. @defaultValue nobody: nothing is checked
+   */
+  user?: UserIdentity<unknown> | undefined;
+}
+
 /** Publications of channels as server-sent events: see `RealtimeService.events`. */
 export function channelEvents(
   hub: Hub,
   channels: readonly string[],
-  { since, heartbeatMs = HEARTBEAT_MS }: { since?: string; heartbeatMs?: number },
+  { since, heartbeatMs = HEARTBEAT_MS, user }: EventsOptions,
 ): Observable<MessageEvent> {
   return new Observable((subscriber) => {
+    try {
+      for (const channel of channels) requireGrant(user, channel);
+    } catch (error) {
+      subscriber.error(asHttp(error));
+      return;
+    }
     const from = startingPoints(channels, since);
     const positions = new Map<number, Position>();
     const answers = Object.create(null) as Record<string, SubscribeData>;
@@ -68,7 +89,11 @@ export function channelEvents(
         ended: (error) => (error === undefined ? subscriber.complete() : subscriber.error(asHttp(error))),
       }),
     );
-    const timer = setInterval(() => subscriber.next(heartbeat()), heartbeatMs).unref();
+    const beat = (): void => {
+      if (hasEnded(user)) subscriber.complete();
+      else subscriber.next(heartbeat());
+    };
+    const timer = setInterval(beat, heartbeatMs).unref();
     return () => {
       clearInterval(timer);
       for (const stop of stops) stop();
@@ -81,6 +106,10 @@ function startingPoints(channels: readonly string[], since: string | undefined):
   if (since === undefined) return new Map();
   if (channels.length === 1 && parsePosition(since) !== undefined) return new Map([[0, since]]);
   return parseCursor(since)?.positions ?? new Map<number, Position>();
+}
+
+function hasEnded(user: UserIdentity<unknown> | undefined): boolean {
+  return user?.expiresAt !== undefined && user.expiresAt <= Date.now();
 }
 
 function asHttp(error: unknown): unknown {

@@ -1,10 +1,13 @@
+import { createSecretKey } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import type { Browser, Page } from 'playwright-core';
+import { sign } from '../support/jwt.js';
 import { secret } from '../support/secrets.js';
 import { launchChromium } from './support/chromium.js';
 import { startDemo, type Demo } from './support/demo.js';
 import { card, counter, hasState, hears, isHere, moves, say, Visitors } from './support/page.js';
 
+const SECRET = secret('the secret of the demo that is tested');
 /** A page has so long to open its connections with a token. */
 const LIFETIME_S = 10;
 /** After the end of a token its connection is kept for 25 s. */
@@ -18,7 +21,7 @@ let visitors: Visitors;
 
 beforeAll(async () => {
   const settings = {
-    JWT_SECRET: secret('the secret of the demo that is tested'),
+    JWT_SECRET: SECRET,
     TOKEN_LIFETIME_S: String(LIFETIME_S),
   };
   [demo, browser] = await Promise.all([startDemo(settings), launchChromium()]);
@@ -45,6 +48,22 @@ describe('the demo with JWT_SECRET', () => {
         expect((await fetch(`${demo.url}${path}`, { headers })).status).toBe(401);
       }
     }
+  });
+
+  it('lets a token with the claim `channels` read these and no others, whatever the route', async () => {
+    const channels = ['scores.:match', 'ticker.NEST'];
+    const token = await sign({ channels }, createSecretKey(SECRET, 'utf8'));
+    const statusOf = async (path: string): Promise<number> => {
+      const { status, body } = await fetch(`${demo.url}${path}`, { headers: { authorization: `Bearer ${token}` } });
+      await body?.cancel();
+      return status;
+    };
+    expect(await statusOf('/realtime/sse?channels=ticker.NEST,scores.final')).toBe(200);
+    expect(await statusOf('/realtime/sse?channels=ticker.NEST,ticker.NODE')).toBe(403);
+    expect(await statusOf('/feed/scores/final')).toBe(200);
+    const other = await sign({ channels: ['chat.:room'] }, createSecretKey(SECRET, 'utf8'));
+    const refused = await fetch(`${demo.url}/feed/scores/final`, { headers: { authorization: `Bearer ${other}` } });
+    expect([refused.status, await refused.json()]).toMatchObject([403, { error: { code: 'forbidden' } }]);
   });
 
   it('renews the token of a page in place, over WebSocket and SSE', async () => {

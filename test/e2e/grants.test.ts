@@ -1,15 +1,28 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { Injectable, UseGuards, type CanActivate, type ExecutionContext } from '@nestjs/common';
+import {
+  Controller,
+  Injectable,
+  Param,
+  Sse,
+  UseGuards,
+  type CanActivate,
+  type ExecutionContext,
+  type MessageEvent,
+} from '@nestjs/common';
 import { MessageBody } from '@nestjs/websockets';
+import type { Observable } from 'rxjs';
 import {
   ChannelGateway,
   ChannelParam,
+  Identity,
   OnPublish,
   OnSubscribe,
   RealtimeModule,
+  RealtimeService,
+  UserIdentity,
   type Connection,
 } from '../../lib/index.js';
-import { jwtAuth } from '../../lib/jwt.js';
+import { JwtConnectionGuard, jwtAuth } from '../../lib/jwt.js';
 import { SECRET, sign } from '../support/jwt.js';
 import { WatchedLogger } from '../support/watched-logger.js';
 import { ChannelPeer } from './support/channel-peer.js';
@@ -43,6 +56,18 @@ class ChatChannel {
   }
 }
 
+/** Channels under a route of the application's own. */
+@Controller('own')
+class OwnController {
+  constructor(private readonly realtime: RealtimeService) {}
+
+  @Sse(':channels')
+  @UseGuards(new JwtConnectionGuard({ secret: SECRET }))
+  read(@Param('channels') channels: string, @Identity() user: UserIdentity): Observable<MessageEvent> {
+    return this.realtime.events(channels.split(','), { user, heartbeatMs: 50 });
+  }
+}
+
 const bearer = (token: string): Record<string, string> => ({ Authorization: `Bearer ${token}` });
 
 describe.each(platforms)('channels that a token grants on $name', (platform) => {
@@ -52,7 +77,11 @@ describe.each(platforms)('channels that a token grants on $name', (platform) => 
     trace = [];
     const module = RealtimeModule.forRoot({ auth: jwtAuth({ secret: SECRET }), channels: { news: {} } });
     const prepare = (app: RunningApp['app']): void => app.useLogger(new WatchedLogger());
-    return (running = await startApp(platform, { imports: [module], providers: [ChatChannel] }, prepare));
+    return (running = await startApp(
+      platform,
+      { imports: [module], providers: [ChatChannel], controllers: [OwnController] },
+      prepare,
+    ));
   };
 
   afterEach(async () => {
@@ -89,6 +118,20 @@ describe.each(platforms)('channels that a token grants on $name', (platform) => 
     const stream = await openStream(`${app.url}/realtime/sse?channels=chat.lobby`, token);
     expect((await stream.event('$open')).data).toContain('chat.lobby');
     stream.close();
+  });
+
+  it('are all that events() takes for its user, and the stream ends with the token', async () => {
+    const app = await start();
+    const exp = Math.floor(Date.now() / 1000) + 2;
+    const token = bearer(await sign({ channels: ['chat.:room'], exp }));
+    for (const names of ['news', 'chat.lobby,news']) {
+      const { status, body } = await refusedStream(`${app.url}/own/${names}`, token);
+      expect([status, body.error.code]).toEqual([403, 'forbidden']);
+    }
+    const stream = await openStream(`${app.url}/own/chat.lobby,chat.attic`, token);
+    expect((await stream.event('$open')).data).toContain('chat.attic');
+    await stream.ended;
+    expect(Date.now()).toBeGreaterThanOrEqual(exp * 1000);
   });
 
   it('are looked at again when it is renewed, and so are guards and hooks', async () => {
