@@ -32,6 +32,9 @@ export function isFrameId(id: unknown): id is FrameId {
   return typeof id === 'string' && id.length >= 1 && id.length <= MAX_ID_LENGTH;
 }
 
+/** How deep arrays and objects of a frame may lie in each other, the frame itself included. */
+const MAX_DEPTH = 64;
+
 /** Reads a frame from a peer. Never throws and never repeats what the peer sent. */
 export function parseFrame(text: string): InboundFrame | BadFrame {
   let value: unknown;
@@ -49,7 +52,41 @@ export function parseFrame(text: string): InboundFrame | BadFrame {
     const bad = `The event must be text of 1 to ${MAX_EVENT_LENGTH} characters`;
     return id === undefined ? { bad } : { bad, id };
   }
+  if (isTooDeep(text)) {
+    const bad = `The frame is nested more than ${MAX_DEPTH} levels deep`;
+    return id === undefined ? { bad } : { bad, id };
+  }
   return value as InboundFrame;
+}
+
+/** Whether JSON text is nested too deep, for pipes and handlers that walk through data level by level. */
+function isTooDeep(json: string): boolean {
+  if (json.length <= 2 * MAX_DEPTH) return false;
+  let depth = 0;
+  for (let at = 0; at < json.length; at++) {
+    switch (json.charCodeAt(at)) {
+      case 0x22: // "
+        at = endOfText(json, at);
+        break;
+      case 0x5b: // [
+      case 0x7b: // {
+        if (++depth > MAX_DEPTH) return true;
+        break;
+      case 0x5d: // ]
+      case 0x7d: // }
+        depth--;
+    }
+  }
+  return false;
+}
+
+/** The quote that ends a text. */
+function endOfText(json: string, start: number): number {
+  for (let end = json.indexOf('"', start + 1); ; end = json.indexOf('"', end + 1)) {
+    let escapes = end;
+    while (json.charCodeAt(escapes - 1) === 0x5c) escapes--;
+    if ((end - escapes) % 2 === 0) return end;
+  }
 }
 
 /** Hub → peer: the answer to a request; `more` marks a value of a stream, `done` its end. */

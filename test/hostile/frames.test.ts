@@ -153,18 +153,18 @@ describe.each(platforms)('deep JSON on $name', (platform) => {
     ['a token', '$auth', (data: string) => `{"token":${data}}`],
     ['a resume', '$resume', (data: string) => `{"client":"c","channels":{"chat.a":${data}}}`],
     ['a cancel', '$cancel', (data: string) => `{"id":${data}}`],
-  ])('as the data of %s is answered, and harms nobody', async (_, event, around) => {
+  ])('as the data of %s is answered bad_frame, and harms nobody', async (_, event, around) => {
     const target = await start(platform);
     const neighbour = await neighbourOf(target);
     const peer = await raw(target);
-    const ids: unknown[] = [];
-    peer.onFrame = ({ id }) => id !== undefined && ids.push(id);
+    const answers: unknown[] = [];
+    peer.onFrame = ({ id, error }) => id !== undefined && answers.push([id, error?.code]);
     let asked = 0;
     for (const data of [deep('[', ']'), deep('{"a":', '}'), deep('[[{"a":', '}]]')]) {
       await peer.write(clientFrame(`{"id":${++asked},"event":"${event}","data":${around(data)}}`));
     }
-    await peer.until(() => ids.length === asked);
-    expect(ids.sort()).toEqual([1, 2, 3]);
+    await peer.until(() => answers.length === asked);
+    expect(answers).toEqual([1, 2, 3].map((id) => [id, 'bad_frame']));
     expect((await peer.ask('after', 'echo', 1)).data).toEqual({ echoed: 1 });
     expect((await neighbour.settle()).missed).toEqual([]);
   });

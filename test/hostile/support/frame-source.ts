@@ -138,6 +138,8 @@ const HAND_PICKED: readonly string[] = [
   `{"id":ID,"event":"echo","data":${'['.repeat(3_000)}${']'.repeat(3_000)}}`,
   `{"id":ID,"event":"echo","data":${'{"a":'.repeat(2_000)}1${'}'.repeat(2_000)}}`,
   `{"id":ID,"event":"order","data":${'{"what":'.repeat(2_000)}1${'}'.repeat(2_000)}}`,
+  `{"id":ID,"event":"order","data":${'{"what":'.repeat(63)}1${'}'.repeat(63)}}`,
+  `{"id":ID,"event":"echo","data":${'['.repeat(64)}${']'.repeat(64)}}`,
 ];
 
 /** Makes frames of a peer: good ones of every kind, mutations of them, and picked ones. */

@@ -37,6 +37,18 @@ describe('a frame of a peer', () => {
     }
   });
 
+  it('is nested at most 64 levels deep', () => {
+    const text = JSON.stringify('[{\\"[['.repeat(100)); // brackets and quotes that nest nothing
+    const frame = (depth: number): string =>
+      `{"id":1,"event":"e","data":${'[{"a":'.repeat(depth / 2)}${text}${'}]'.repeat(depth / 2)}}`;
+    expect(parseFrame(frame(62))).toMatchObject({ id: 1, event: 'e' });
+    expect(parseFrame(frame(64))).toEqual({ id: 1, bad: 'The frame is nested more than 64 levels deep' });
+    const wide = `{"event":"e","data":[${'[{}],'.repeat(1_000)}0]}`;
+    expect(parseFrame(wide)).toMatchObject({ event: 'e' });
+    const broken = `{"event":"e","data":${'['.repeat(1_000)}`;
+    expect(parseFrame(broken)).toEqual({ bad: 'The frame is not JSON' });
+  });
+
   it('cannot reach a prototype', () => {
     const frame = parseFrame('{"event":"a","data":{"__proto__":{"admin":true}},"__proto__":{"id":1}}');
     expect(Object.getPrototypeOf(frame)).toBe(Object.prototype);
