@@ -22,6 +22,7 @@ const compiledNames = { '^(\\.{1,2}/.*)\\.js$': '$1' };
 const librarySource = {
   '^nestjs-realtime$': '<rootDir>/lib/index.ts',
   '^nestjs-realtime/client$': '<rootDir>/lib/client/index.ts',
+  '^nestjs-realtime/client/rxjs$': '<rootDir>/lib/rxjs/observables.ts',
   '^nestjs-realtime/jwt$': '<rootDir>/lib/jwt.ts',
   '^nestjs-realtime/redis$': '<rootDir>/lib/redis.ts',
   '^nestjs-realtime/throttler$': '<rootDir>/lib/throttler.ts',
