@@ -49,7 +49,7 @@ export interface ChannelSignals extends PresenceSignals {
   lost: [lost: Lost];
   /** The hub withheld publications from this subscriber: own ones, conflated or dropped ones. */
   skipped: [skipped: { readonly count: number; readonly position: Position }];
-  /** The channel could not be subscribed, or its members could not be asked for: over SSE, once for each link. */
+  /** The channel could not be subscribed, or its members could not be asked for: with `receiveOnly` over SSE, once for each link. */
   error: [error: CodedException];
 }
 
@@ -119,7 +119,7 @@ export interface Channel<Events extends object = Record<string, unknown>> extend
   /**
    * Publishes, and resolves with the position, `null` if the hub's hook published nothing. Waits for a link where there
    * is none (bounded by `queue`, then `rate_limited`) and is sent again after a reconnect, with the same key.
-   * Rejects with the hub's code, `not_available` over SSE (see `RealtimeClient`), `frame_too_large`, `gone` when
+   * Rejects with the hub's code, `not_available` where nothing can be sent (see `RealtimeClient`), `frame_too_large`, `gone` when
    * the client is closed.
    */
   publish<E extends keyof Events & string>(
@@ -132,7 +132,7 @@ export interface Channel<Events extends object = Record<string, unknown>> extend
   /**
    * Asks for the members. While the channel is subscribed they are followed from then on, as by a listener of
    * `presence`; without a subscription the answer is all there is. Rejects with `not_available` for channels without
-   * presence, and over SSE.
+   * presence, and where nothing can be sent.
    */
   presence(): Promise<PresenceMember[]>;
 

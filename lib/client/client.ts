@@ -22,7 +22,7 @@ export interface ClientEvents {
    * listener here the page's `reportError` gets it.
    */
   error: [error: Error];
-  /** The hub has accepted the connection; over SSE also whenever the set of channels changed. */
+  /** The hub has accepted the connection; over SSE also whenever the set of channels changed, or long polling took over. */
   connected: [data: ConnectedData];
   /** An event of the application that belongs to no channel: from `toUser().emit`, `toConnection().emit`, a gateway. */
   event: [event: string, data: unknown];
@@ -56,11 +56,10 @@ const MAX_WAITING_VALUES = 1_000;
  *
  * A request gets exactly one final answer or rejects with a `RealtimeException`: with the hub's code;
  * `outcome_unknown` when the link was lost before the answer; `rate_limited` when the queue is full; `not_available`
- * when it was not sent in time, or over SSE; `frame_too_large`; `gone` when the client is closed.
+ * when it was not sent in time, or cannot be; `frame_too_large`; `gone` when the client is closed.
  *
- * SSE carries no requests. One made while an SSE link is open rejects with `not_available` at once. One that was queued
- * before, or sent over a lost link, waits for the first transport where that can send: it is tried at once for it, and
- * the request rejects when its timeout passes, a publish's counted from the opening of the SSE link.
+ * A stream has no way up: with the first request a link over SSE goes on over long polling, from where it is. Where the
+ * client is `receiveOnly`, or the hub has no long polling, requests over SSE are `not_available`.
  */
 export class RealtimeClient {
   /** Names this client at the hub, over all its connections: random, made here. */
@@ -220,8 +219,8 @@ export class RealtimeClient {
   }
 
   #opened({ channels }: ResumeAnswer, link: ClientLink): void {
-    const { upstream, maxFrameBytes, latencyMs } = this.#connector;
-    this.#requests.opened(link, upstream, maxFrameBytes, latencyMs);
+    const { maxFrameBytes, latencyMs } = this.#connector;
+    this.#requests.opened(link, maxFrameBytes, latencyMs);
     for (const [name, channel] of this.#channels) {
       const answer = Object.hasOwn(channels, name) ? channels[name] : undefined;
       if (!channel.wanted) {

@@ -4,9 +4,16 @@ import type { Position } from '../protocol/position.js';
 import { Choice } from './choice.js';
 import { endOf, errorOf, exceptionOfEnd } from './failures.js';
 import type { ResolvedOptions } from './options.js';
-import type { Upstream } from './requests.js';
+import { Pace } from './pace.js';
 import { TokenSource } from './token.js';
-import { byteLength, type ClientLink, type IncomingFrame, type LinkContext, type LinkEnd } from './transport.js';
+import {
+  byteLength,
+  type ClientLink,
+  type ClientTransport,
+  type IncomingFrame,
+  type LinkContext,
+  type LinkEnd,
+} from './transport.js';
 import { Watchdog } from './watchdog.js';
 
 /**
@@ -67,6 +74,7 @@ export class Connector {
   #token: TokenSource;
   readonly #watchdog: Watchdog;
   readonly #choice: Choice;
+  readonly #pace: Pace;
   #state: ClientState = 'closed';
   #link: ClientLink | undefined;
   /** Names the attempt or link that counts: what comes from an older one is ignored. */
@@ -95,6 +103,7 @@ export class Connector {
     this.#host = host;
     this.#token = new TokenSource(options.token);
     this.#watchdog = new Watchdog(options.clock, () => this.drop(SILENT));
+    this.#pace = new Pace(options.clock, options.backoff);
     this.#choice = new Choice(
       options.transports.map(({ name }) => name),
       options.memory,
@@ -106,14 +115,12 @@ export class Connector {
   }
 
   get transport(): string | undefined {
-    return this.#link && this.#options.transports[this.#choice.current]?.name;
+    return this.#link && (this.#link.name ?? this.#used.name);
   }
 
-  /** What becomes of a request over the link that is open. */
-  get upstream(): Upstream {
-    const { transports } = this.#options;
-    if (!transports[this.#choice.current]!.receiveOnly) return 'sends';
-    return transports[0].receiveOnly ? 'never' : 'later';
+  /** The transport in use, or of the next attempt. */
+  get #used(): ClientTransport {
+    return this.#options.transports[this.#choice.current]!;
   }
 
   /** Starts to connect, if the client is closed. The channels of this turn are in. */
@@ -169,7 +176,7 @@ export class Connector {
     if (this.#cancelAttempt) {
       this.#choice.back();
       this.#schedule();
-    } else if (this.upstream !== 'sends') this.#watchdog.check();
+    } else if (this.#used.needsChannel) this.#watchdog.check();
     else if (this.#openedAt !== undefined) {
       // A socket tells nothing while its network is gone: a question that the hub always answers does.
       this.#link?.send('{"id":"wake","event":"$cancel","data":{"id":0}}');
@@ -199,11 +206,11 @@ export class Connector {
   }
 
   #openLink(current: number, token: string | null): void {
-    const { clock, canSend, connectTimeoutMs, firstByteMs, transports } = this.#options;
+    const { clock, connectTimeoutMs, firstByteMs, transports } = this.#options;
     const counts = () => current === this.#current;
     if (!counts() || this.#link) return;
     this.#stop?.();
-    if (!canSend && this.#host.resumeChannels().length === 0) {
+    if (transports.every(({ needsChannel }) => needsChannel) && this.#host.resumeChannels().length === 0) {
       // Nobody would answer, and no other transport would do better.
       this.#goOn = () => this.#openLink(current, token);
       return;
@@ -216,12 +223,12 @@ export class Connector {
       });
     };
     const isLast = this.#choice.current === transports.length - 1;
-    let awaitsFirst = !isLast && firstByteMs < connectTimeoutMs;
-    limit(awaitsFirst ? firstByteMs : connectTimeoutMs);
+    limit(isLast ? connectTimeoutMs : Math.min(firstByteMs, connectTimeoutMs));
+    let isSilent = true;
     const heard = () => {
       this.#watchdog.heard();
-      if (awaitsFirst) limit(connectTimeoutMs);
-      awaitsFirst = false;
+      if (isSilent) limit(connectTimeoutMs);
+      isSilent = false;
     };
     const link = this.#dial(this.#choice.current, token, Infinity, {
       onAlive: () => counts() && heard(),
@@ -238,7 +245,7 @@ export class Connector {
 
   /** Makes a link and sends `$resume`, with as many channels as a frame takes: the others are subscribed once it is open. */
   #dial(transport: number, token: string | null, maxChannels: number, handlers: Handlers): ClientLink {
-    const { url, clock, transports } = this.#options;
+    const { url, clock, backoff, transports } = this.#options;
     const { client, position } = this.#host;
     const link = transports[transport]!.open({
       url,
@@ -246,7 +253,8 @@ export class Connector {
       clock,
       token,
       position,
-      attempt: (fn) => this.#pace(fn),
+      attempt: (fn, failures = 0, afterMs = 0) =>
+        this.#pace.after(failures > 0 ? Math.max(afterMs, backoff.delayMs(failures)) : afterMs, fn),
       ...handlers,
     });
     let room = this.maxFrameBytes - byteLength(JSON.stringify([client, token])) - ENVELOPE_BYTES;
@@ -279,7 +287,7 @@ export class Connector {
   }
 
   #resumed(frame: IncomingFrame): void {
-    const { clock, backoff } = this.#options;
+    const { clock } = this.#options;
     const error = frame.error as ErrorBody | undefined;
     const link = this.#link;
     if (!link) return;
@@ -293,38 +301,17 @@ export class Connector {
     this.latencyMs = this.#openedAt - this.#sentAt;
     this.#choice.opened(this.#openedAt);
     this.opened++;
-    const isWaiting = this.#host.isBusy();
     const current = this.#current;
     this.#become('open');
     if (current === this.#current) this.#host.onOpen(frame.data as ResumeAnswer, link);
     if (current !== this.#current) return;
     if (this.#choice.current === 0) return;
-    const probeMs = this.#nextProbeMs();
-    const delayMs = isWaiting && this.upstream !== 'sends' ? backoff.waitMs(this.#openedAt) : probeMs;
-    this.#stop = clock.after(delayMs, () => void this.#probe());
+    this.#stop = clock.after(this.#nextProbeMs(), () => void this.#probe());
   }
 
   #nextProbeMs(): number {
     const { clock, random } = this.#options;
     return this.#choice.nextProbeMs(clock.now(), random());
-  }
-
-  /** Runs `fn`, not within this call, as soon as the budget has room for one more attempt. */
-  #pace(fn: () => void): () => void {
-    const { clock, backoff } = this.#options;
-    let cancel = () => {};
-    const wait = (): void => {
-      cancel = clock.after(backoff.waitMs(clock.now()), () => {
-        const now = clock.now();
-        if (backoff.waitMs(now) > 0) wait();
-        else {
-          backoff.take(now);
-          fn();
-        }
-      });
-    };
-    wait();
-    return () => cancel();
   }
 
   /**
@@ -349,18 +336,12 @@ export class Connector {
       const token = await this.#token.get();
       if (this.#stop !== stop) return;
       // Without a channel a stream cannot be tried.
-      link = this.#dial(target, token, transports[target]!.receiveOnly ? 1 : 0, {
+      link = this.#dial(target, token, transports[target]!.needsChannel ? 1 : 0, {
         onAlive: () => {},
         onEnd: () => {},
         onFrame: ({ id, error }) => {
-          // What is in flight over a link that can send must not suffer.
-          if (
-            this.#stop !== stop ||
-            id !== RESUME_ID ||
-            error !== undefined ||
-            (this.upstream === 'sends' && this.#host.isBusy())
-          )
-            return;
+          // What is in flight must not suffer.
+          if (this.#stop !== stop || id !== RESUME_ID || error !== undefined || this.#host.isBusy()) return;
           this.#release(false);
           this.#choice.current = target;
           this.#schedule();
@@ -399,7 +380,7 @@ export class Connector {
     this.#host.onLost();
   }
 
-  #ended(end: LinkEnd & { reconnect?: boolean }, goodbye = false): void {
+  #ended(end: LinkEnd, goodbye = false): void {
     const { clock, backoff } = this.#options;
     const now = clock.now();
     const openedAt = this.#openedAt ?? now;

@@ -1,7 +1,12 @@
+import { pollTransport } from './poll.transport.js';
 import { sseTransport } from './sse.transport.js';
 import type { ClientTransport } from './transport.js';
 
 /** The transports over HTTP: in a file of their own, which a client loads when it needs one. */
-export function httpTransport(fetchLike: typeof fetch): ClientTransport {
-  return sseTransport(fetchLike);
+export function httpTransport(
+  name: 'sse' | 'long-polling',
+  fetchLike: typeof fetch,
+  receiveOnly = false,
+): ClientTransport {
+  return name === 'sse' ? sseTransport(fetchLike, receiveOnly) : pollTransport(fetchLike);
 }

@@ -18,6 +18,10 @@ class LazyLink implements ClientLink {
       .catch((error: unknown) => context.onEnd({ code: 1006, reason: errorOf(error).message }));
   }
 
+  get name(): string | undefined {
+    return this.#link?.name;
+  }
+
   send(text: string): void {
     if (this.#link) this.#link.send(text);
     else this.#held?.push(text);
@@ -32,8 +36,8 @@ class LazyLink implements ClientLink {
 /** Links over a transport whose code is loaded with the first link. */
 export function lazyTransport(
   name: string,
-  receiveOnly: boolean,
+  needsChannel: boolean,
   load: () => Promise<ClientTransport>,
 ): ClientTransport {
-  return { name, receiveOnly, open: (context) => new LazyLink(load, context) };
+  return { name, needsChannel, open: (context) => new LazyLink(load, context) };
 }

@@ -7,7 +7,7 @@ import { browserWakeUps } from './wake-ups.js';
 import { webSocketTransport, type WebSocketConstructor } from './websocket.transport.js';
 
 /** A transport that the client knows by name. */
-export type TransportName = 'websocket' | 'sse';
+export type TransportName = 'websocket' | 'sse' | 'long-polling';
 
 /** Options of a client. All are optional. */
 export interface ClientOptions {
@@ -25,7 +25,7 @@ export interface ClientOptions {
    * better one: while its link is open those before it are tried in turn by links of their own, after 30 s and then less
    * often, down to every 5 minutes. The first one must exist here (Node 20 has no WebSocket, see `WebSocket`), or the
    * constructor throws; others that do not exist are left out.
-   * @defaultValue `['websocket', 'sse']`, with `receiveOnly` `['sse', 'websocket']`
+   * @defaultValue `['websocket', 'sse', 'long-polling']`, with `receiveOnly` `['sse', 'websocket', 'long-polling']`
    */
   transports?: readonly (TransportName | ClientTransport)[];
   /**
@@ -79,7 +79,7 @@ export interface ClientOptions {
   heartbeatSlackMs?: number;
   /** The WebSocket constructor, e.g. of the package ws: Node 20 has none. @defaultValue the global one */
   WebSocket?: WebSocketConstructor;
-  /** What requests are made with over SSE. @defaultValue the global one */
+  /** What requests are made with over SSE and long polling. @defaultValue the global one */
   fetch?: typeof fetch;
   /** Time, for tests. */
   clock?: ClientClock;
@@ -94,8 +94,6 @@ export interface ResolvedOptions {
   readonly url: URL;
   readonly token: Exclude<ClientOptions['token'], undefined> | null;
   readonly transports: readonly [ClientTransport, ...ClientTransport[]];
-  /** Whether any of them sends requests. */
-  readonly canSend: boolean;
   readonly backoff: Backoff;
   readonly random: () => number;
   readonly maxQueued: number;
@@ -109,9 +107,12 @@ export interface ResolvedOptions {
   readonly wakeUps: (fn: () => void) => () => void;
 }
 
+const SENDING: readonly TransportName[] = ['websocket', 'sse', 'long-polling'];
+const RECEIVING: readonly TransportName[] = ['sse', 'websocket', 'long-polling'];
+
 /** Fills in the defaults. Throws a TypeError for an address or a transport that cannot be used. */
 export function resolveOptions(url: string | URL, options: ClientOptions): ResolvedOptions {
-  const names = options.transports ?? (options.receiveOnly ? ['sse', 'websocket'] : ['websocket', 'sse']);
+  const names = options.transports ?? (options.receiveOnly ? RECEIVING : SENDING);
   const [first, ...others] = names.map((name) => resolveTransport(name, options));
   if (!first) {
     throw new TypeError('No `WebSocket` or `fetch` here: give one as an option');
@@ -124,7 +125,6 @@ export function resolveOptions(url: string | URL, options: ClientOptions): Resol
     url: resolvedUrl,
     token: options.token ?? null,
     transports,
-    canSend: transports.some(({ receiveOnly }) => !receiveOnly),
     backoff: new Backoff(options.backoff ?? {}, random),
     random,
     maxQueued: options.queue?.maxCount ?? 128,
@@ -157,6 +157,10 @@ function resolveTransport(name: TransportName | ClientTransport, options: Client
   }
   const fetchLike = options.fetch ?? globals.fetch;
   return (
-    fetchLike && lazyTransport(name, true, async () => (await import('./http.transports.js')).httpTransport(fetchLike))
+    fetchLike &&
+    lazyTransport(name, name === 'sse', async () => {
+      const { httpTransport } = await import('./http.transports.js');
+      return httpTransport(name, fetchLike, options.receiveOnly);
+    })
   );
 }

@@ -11,10 +11,10 @@ export interface Member {
 
 /** What a channel with presence tells. */
 export interface PresenceSignals {
-  /** All members, at first and after each change. Not told while the list cannot be had: over SSE, above all. */
+  /** All members, at first and after each change. Not told while the list cannot be had: over SSE with `receiveOnly`. */
   presence: [members: readonly Member[]];
   /**
-   * A member came. Not called for those that are there at first. Over SSE, where nobody can be asked for, `join` and
+   * A member came. Not called for those that are there at first. Over SSE with `receiveOnly`, where nobody can be asked for, `join` and
    * `leave` tell each change that the hub lists: none above 200 members, and none that was missed with the link.
    */
   join: [member: Member];

@@ -3,16 +3,13 @@ import type { ClientClock } from './clock.js';
 import { errorOf, exceptionOf } from './failures.js';
 import { byteLength, type ClientLink, type IncomingFrame } from './transport.js';
 
-/** What becomes of a request over a link: it is sent, waits for a later link that can send, or is refused. */
-export type Upstream = 'sends' | 'later' | 'never';
-
 /** How one request is made. */
 export interface CallOptions {
   timeoutMs?: number | undefined;
   signal?: AbortSignal | undefined;
   /**
    * The request may be sent twice: it has a key or only reads. It survives the loss of a link, and its timeout counts
-   * from the moment it is sent, not while it waits for a link; where a link opens that cannot send, from then on.
+   * from the moment it is sent, not while it waits for a link.
    */
   repeatable?: boolean;
   /** Takes the values of a stream; without it the first value is the answer and the rest is cancelled. */
@@ -35,8 +32,6 @@ interface Entry extends CallOptions {
 /** Bounds and time of {@link Requests}. */
 export interface RequestLimits {
   readonly clock: ClientClock;
-  /** Whether any transport sends requests. */
-  readonly canSend: boolean;
   readonly requestTimeoutMs: number;
   readonly maxQueued: number;
   readonly maxQueuedBytes: number;
@@ -77,9 +72,6 @@ export class Requests {
   call(event: string, data: unknown, options: CallOptions = {}): Promise<unknown> {
     return new Promise((resolve, reject) => {
       options.signal?.throwIfAborted();
-      if (!this.#limits.canSend && event !== '$subscribe' && event !== '$unsubscribe') {
-        throw new CodedException('not_available');
-      }
       const id = ++this.#lastId;
       const entry: Entry = {
         ...options,
@@ -126,16 +118,12 @@ export class Requests {
     }
   }
 
-  /** A link is open: sends what waits, in order. Over one that cannot send it waits on, for no longer than its timeout. */
-  opened(link: ClientLink, upstream: Upstream, maxFrameBytes: number, latencyMs: number): void {
+  /** A link is open: sends what waits, in order. */
+  opened(link: ClientLink, maxFrameBytes: number, latencyMs: number): void {
     this.#link = link;
     this.#maxFrameBytes = maxFrameBytes;
     this.latencyMs = latencyMs;
-    for (const entry of [...this.#entries.values()]) {
-      if (upstream === 'sends') this.#send(entry, link);
-      else if (upstream === 'never') this.#fail(entry, givenUp(entry));
-      else if (entry.repeatable) this.#startTimer(entry);
-    }
+    for (const entry of [...this.#entries.values()]) this.#send(entry, link);
   }
 
   /** The link is gone: what is repeatable waits for the next one, the outcome of the rest is unknown. */

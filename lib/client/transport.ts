@@ -15,6 +15,8 @@ export interface LinkEnd {
   error?: ErrorBody | undefined;
   /** The hub asked not to come back earlier. Milliseconds. */
   retryAfterMs?: number | undefined;
+  /** What the hub said about coming back, where it did; else the code tells. */
+  reconnect?: boolean;
 }
 
 /** What a link is given, and where it tells what happens. What it tells after `onEnd` or `close()` is ignored. */
@@ -31,20 +33,23 @@ export interface LinkContext {
   /** Bytes came that are no frame (a comment), or the wire is open. */
   onAlive(): void;
   /**
-   * Runs `fn`, never within this call, as soon as the client's budget of attempts has room: what a link asks the hub by itself, and again where
-   * that has failed or brought nothing. Returns what cancels it.
+   * Runs `fn` as soon as the client's budget of attempts has room, and never within this call: for what a link asks the
+   * hub by itself, and again where that has failed or brought nothing. After failures it waits as long as the client
+   * would, and `afterMs` at least. Returns what cancels it.
    */
-  attempt(fn: () => void): () => void;
+  attempt(fn: () => void, failures?: number, afterMs?: number): () => void;
   /** The link is over, or could not be opened. Called once. */
   onEnd(end: LinkEnd): void;
 }
 
 /**
  * One open pipe to the hub, in the shape of a WebSocket whatever the wire: the client sends `$resume` first and at
- * once, the link holds it until it is open, and answers come as frames. A wire that cannot carry a request answers it
+ * once, the link holds it until it is open, and answers come as frames. A link that cannot carry a request answers it
  * by itself, with `not_available`.
  */
 export interface ClientLink {
+  /** How it goes, where that is another way than its transport's name says. */
+  readonly name?: string | undefined;
   /** Sends a frame, given as JSON text. Never throws; answers never come before it returned. */
   send(text: string): void;
   /** Ends the link. `goodbye: false`: like a cut cable, so that the hub keeps what it knows for the way back. */
@@ -54,8 +59,8 @@ export interface ClientLink {
 /** Makes links over one kind of wire. What `open()` throws counts as an attempt that failed. */
 export interface ClientTransport {
   readonly name: string;
-  /** Its links carry subscriptions and nothing else: no request, and no link at all without a channel. @defaultValue false */
-  readonly receiveOnly?: boolean;
+  /** Its links are nothing without a channel. @defaultValue false */
+  readonly needsChannel?: boolean;
   open(context: LinkContext): ClientLink;
 }
 

@@ -83,7 +83,7 @@ export class FakeTransport implements ClientTransport {
 
   constructor(
     readonly name = 'fake',
-    readonly receiveOnly = false,
+    readonly needsChannel = false,
   ) {}
 
   open(context: LinkContext): ClientLink {

@@ -2,11 +2,13 @@ import { describe, expect, test } from '@jest/globals';
 import '../../../lib/client/http.transports.js'; // loaded, so that no test waits for it
 import { RealtimeClient, type ClientOptions } from '../../../lib/client/index.js';
 import { ManualClock } from '../../support/manual-clock.js';
+import { established } from './fake-http.js';
 import { answer, FakeTransport, position } from './fake-transport.js';
 
 interface Call {
   url: URL;
   headers: { accept: string; authorization?: string; 'last-event-id'?: string };
+  body: any;
   signal: AbortSignal;
   /** Answers with a stream. */
   accept(): void;
@@ -35,6 +37,7 @@ class FakeHub {
     this.calls.push({
       url: new URL(url),
       headers: init.headers as Call['headers'],
+      body: typeof init.body === 'string' ? JSON.parse(init.body) : undefined,
       signal: init.signal!,
       accept: () => resolve(new Response(body, { headers: { 'content-type': 'text/event-stream' } })),
       refuse: (status, data, headers = {}) => resolve(new Response(JSON.stringify(data ?? 'no'), { status, headers })),
@@ -411,8 +414,8 @@ describe('a refused stream', () => {
   );
 });
 
-test('what cannot be sent over SSE rejects with not_available', async () => {
-  const { hub, client, settle, errors } = makeRig();
+test('over SSE a client that only receives rejects with not_available what it cannot send', async () => {
+  const { hub, client, settle, errors } = makeRig({ receiveOnly: true });
   const chat = client.channel('a');
   const calls = [client.request('echo'), chat.publish('message', 1), chat.history(), chat.presence()];
   const settled = Promise.allSettled(calls);
@@ -425,6 +428,125 @@ test('what cannot be sent over SSE rejects with not_available', async () => {
   await settle();
   expect(errors).toEqual([expect.objectContaining({ code: 'not_available' })]);
   client.close();
+});
+
+describe('a request over SSE', () => {
+  /** A link with a channel, on which a request was made. */
+  async function openRig() {
+    const rig = makeRig();
+    const seen: unknown[] = [];
+    const chat = rig.client.channel('a');
+    chat.on('message', (data) => seen.push(data));
+    chat.on('lost', () => seen.push('lost'));
+    await rig.settle();
+    rig.hub.open({ a: answer(1) });
+    await rig.settle();
+    const stream = rig.hub.call;
+    const request = rig.client.request('echo', 7);
+    const settled = Promise.allSettled([request]);
+    await rig.settle();
+    return { ...rig, chat, seen, stream, request, settled, poll: rig.hub.call };
+  }
+
+  test('has the link go on over long polling, from where it is: the stream goes on until then', async () => {
+    const { hub, client, settle, seen, stream, request, states, poll } = await openRig();
+    expect(poll.url.pathname).toBe('/realtime/poll');
+    expect(poll.body).toEqual({ client: client.id, positions: { a: position(1) } });
+    const added = client.channel('b').subscribe();
+    stream.frame({ channel: 'a', event: 'message', data: 'x', offset: 2, tag: 't2' });
+    await settle();
+    expect(seen).toEqual(['x']);
+    expect(client.transport).toBe('sse');
+    poll.refuse(201, established({ a: answer(1, { recovered: true, until: position(2) }) }));
+    await settle();
+    expect(stream.signal.aborted).toBe(true);
+    expect(client.transport).toBe('long-polling');
+    const send = hub.calls.find(({ url }) => url.pathname.endsWith('/send'))!;
+    expect(send.body.frames).toEqual([
+      { id: 1, event: 'echo', data: 7 },
+      { id: 2, event: '$subscribe', data: { channel: 'b' } },
+    ]);
+    send.refuse(200, {
+      seq: 1,
+      frames: [
+        { id: 1, data: 7 },
+        { id: 2, data: answer(5) },
+      ],
+    });
+    await expect(request).resolves.toBe(7);
+    await expect(added).resolves.toMatchObject({ position: position(5) });
+    const next = hub.calls.find(({ body }) => body?.inbox === 0)!;
+    expect(next.body.positions).toEqual({ a: position(2) });
+    const frames = [2, 3].map((offset) => ({
+      channel: 'a',
+      event: 'message',
+      data: offset,
+      offset,
+      tag: `t${offset}`,
+    }));
+    next.refuse(200, { frames, positions: { a: position(3) }, inbox: 0 });
+    await settle();
+    expect(seen).toEqual(['x', 3]);
+    expect(states).toEqual(['connecting', 'open']);
+    client.close();
+  });
+
+  test('tells what is lost on the way, and channels that are refused there', async () => {
+    const { client, settle, seen, chat, poll, settled } = await openRig();
+    const ended: unknown[] = [];
+    client.channel('b').on('unsubscribed', ({ code }) => ended.push(code));
+    const asked = client.channel('b').subscribe();
+    asked.catch(() => {});
+    await settle();
+    const error = { code: 'forbidden', message: 'no' };
+    poll.refuse(201, established({ a: answer(9, { recovered: false }) }));
+    await settle();
+    expect(seen).toEqual(['lost']);
+    expect(chat.position).toBe(position(9));
+    client.close();
+    await settled;
+    const again = await openRig();
+    again.poll.refuse(201, established({ a: { error } }));
+    await again.settle();
+    expect(again.chat.state).toBe('unsubscribed');
+    again.client.close();
+    await again.settled;
+  });
+
+  test('is not_available where the hub has no long polling: the stream goes on', async () => {
+    const { hub, client, settle, seen, stream, request, poll } = await openRig();
+    poll.refuse(404, '<html>');
+    await expect(request).rejects.toMatchObject({ code: 'not_available' });
+    await expect(client.request('echo', 8)).rejects.toMatchObject({ code: 'not_available' });
+    stream.frame({ channel: 'a', event: 'message', data: 'x', offset: 2, tag: 't2' });
+    await settle();
+    expect(seen).toEqual(['x']);
+    expect(client.transport).toBe('sse');
+    expect(hub.calls.filter(({ url }) => url.pathname.endsWith('/poll'))).toHaveLength(1);
+    client.close();
+  });
+
+  test.each([
+    [403, { error: { code: 'forbidden', message: 'no' } }, 'closed'],
+    [503, { error: { code: 'draining', message: 'later' } }, 'waiting'],
+    [502, '<html>', 'waiting'],
+  ])('ends the link where the hub refuses it with %d', async (status, body, state) => {
+    const { client, settle, stream, settled, poll } = await openRig();
+    poll.refuse(status, body);
+    await settle();
+    expect(client.state).toBe(state);
+    expect(stream.signal.aborted).toBe(true);
+    await expect(settled).resolves.toMatchObject([{ reason: { code: 'outcome_unknown' } }]);
+    client.close();
+  });
+
+  test('ends with the link', async () => {
+    const { client, clock, poll, settled } = await openRig();
+    client.close();
+    expect(poll.signal.aborted).toBe(true);
+    expect(clock.waiting).toBe(0);
+    await settled;
+  });
 });
 
 test('receiveOnly tries SSE first', async () => {
