@@ -107,6 +107,10 @@ export class RealtimeClient {
       call: (event, data, options) => this.#call(event, data, options),
       makeKey: () => `${this.#keyPrefix}-${(++this.#lastKey).toString(36)}`,
       retryDelayMs: (failures) => backoff.delayMs(failures),
+      fetchPayload: async (...args) => {
+        const { payloadOverHttp } = await import('./http.transports.js');
+        return payloadOverHttp(resolved, this.#connector.token, ...args);
+      },
       onError: (error) => this.#report(error),
     };
   }

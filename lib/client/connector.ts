@@ -133,6 +133,10 @@ export class Connector {
     this.#schedule();
   }
 
+  get token(): TokenSource {
+    return this.#token;
+  }
+
   /** Drops the link like a cut cable and comes back the ordinary way. */
   drop(reason: string): void {
     if (this.#link) this.#ended({ code: 1006, reason });

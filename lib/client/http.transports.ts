@@ -1,3 +1,4 @@
+import { fetchPayload } from './payload.js';
 import { pollTransport } from './poll.transport.js';
 import { sseTransport } from './sse.transport.js';
 import type { ClientTransport } from './transport.js';
@@ -9,4 +10,9 @@ export function httpTransport(
   receiveOnly = false,
 ): ClientTransport {
   return name === 'sse' ? sseTransport(fetchLike, receiveOnly) : pollTransport(fetchLike);
+}
+
+/** See {@link fetchPayload}. */
+export function payloadOverHttp(...args: Parameters<typeof fetchPayload>): Promise<unknown> {
+  return fetchPayload(...args);
 }

@@ -79,7 +79,7 @@ export interface ClientOptions {
   heartbeatSlackMs?: number;
   /** The WebSocket constructor, e.g. of the package ws: Node 20 has none. @defaultValue the global one */
   WebSocket?: WebSocketConstructor;
-  /** What requests are made with over SSE and long polling. @defaultValue the global one */
+  /** What requests are made with: over SSE and long polling, and for large payloads. @defaultValue the global one */
   fetch?: typeof fetch;
   /** Time, for tests. */
   clock?: ClientClock;
@@ -105,6 +105,8 @@ export interface ResolvedOptions {
   readonly heartbeatSlackMs: number;
   readonly clock: ClientClock;
   readonly wakeUps: (fn: () => void) => () => void;
+  /** As given. */
+  readonly fetch: typeof fetch | undefined;
 }
 
 const SENDING: readonly TransportName[] = ['websocket', 'sse', 'long-polling'];
@@ -136,6 +138,7 @@ export function resolveOptions(url: string | URL, options: ClientOptions): Resol
     heartbeatSlackMs: options.heartbeatSlackMs ?? 10_000,
     clock: options.clock ?? systemClock,
     wakeUps: options.wakeUps ?? browserWakeUps,
+    fetch: options.fetch,
   };
 }
 

@@ -22,6 +22,8 @@ export interface SubscriptionHost {
   readonly call: (event: string, data: unknown, options?: CallOptions) => Promise<unknown>;
   readonly makeKey: () => string;
   readonly retryDelayMs: (failures: number) => number;
+  /** The data of a publication that travels as a reference. Tries again what passes, until `isOver`. */
+  readonly fetchPayload: (channel: string, since: Position, isOver: () => boolean) => Promise<unknown>;
   readonly onError: (error: unknown) => void;
 }
 
@@ -54,6 +56,8 @@ export class Subscription implements Channel {
   #failures = 0;
   #ready: Deferred<SubscribeData> | undefined;
   #cancelRetry: (() => void) | undefined;
+  /** Takes what is to be told after the data that is being fetched. */
+  #later: ((act: () => void) => void) | undefined;
 
   constructor(
     readonly name: string,
@@ -192,6 +196,7 @@ export class Subscription implements Channel {
   close(error: CodedException, failed: boolean): void {
     this.linkLost();
     this.#wanted = false;
+    this.#later = undefined;
     this.#presence.stop();
     for (const queue of this.#iterations) queue.end(failed ? error : undefined);
     this.#iterations.clear();
@@ -261,10 +266,45 @@ export class Subscription implements Channel {
       this.#startAnew();
     } else {
       const position = this.position ?? '';
-      if (skipped !== undefined) this.#signals.emit('skipped', { count: skipped, position });
-      else if (event !== undefined) this.#deliver({ channel: this.name, event, data, offset, tag, position });
+      if (skipped !== undefined) this.#tell(() => this.#signals.emit('skipped', { count: skipped, position }));
+      else if (event !== undefined) {
+        const publication = { channel: this.name, event, data, offset, tag, position };
+        const since = (data as { $payload?: { since: Position } } | null)?.$payload?.since;
+        this.#tell(() => (since ? this.#fetch(publication, since) : this.#deliver(publication)));
+      }
       this.#tellRecovered();
     }
+  }
+
+  /** Tells something, after all that waits. */
+  #tell(act: () => void): void {
+    if (this.#later) this.#later(act);
+    else act();
+  }
+
+  #fetch(publication: Publication, since: Position): void {
+    const waiting: (() => void)[] = [];
+    const later = (act: () => void) => {
+      if (waiting.push(act) <= MAX_WAITING_PUBLICATIONS) return;
+      this.#later = undefined;
+      this.#tellLost(since, this.position ?? '', 'unrecovered');
+    };
+    this.#later = later;
+    const isOver = () => this.#later !== later;
+    const goOn = (act: () => void) => {
+      if (isOver()) return;
+      this.#later = undefined;
+      act();
+      for (const next of waiting) this.#tell(next);
+    };
+    this.#host.fetchPayload(this.name, since, isOver).then(
+      (data) => goOn(() => this.#deliver({ ...publication, data })),
+      (error: unknown) =>
+        goOn(() => {
+          this.#tellLost(since, publication.position, 'trimmed');
+          if ((error as CodedException).code !== 'position_lost') this.#report(error);
+        }),
+    );
   }
 
   #deliver(publication: Publication): void {
@@ -288,12 +328,14 @@ export class Subscription implements Channel {
   }
 
   #tellLost(since: Position | undefined, position: Position, reason: ChannelSignals['lost'][0]['reason']): void {
-    this.#signals.emit('lost', { since: since ?? position, position, reason });
+    this.#tell(() => this.#signals.emit('lost', { since: since ?? position, position, reason }));
   }
 
   #tellRecovered(): void {
     const count = this.#tracker.completed();
-    if (count !== undefined) this.#signals.emit('recovered', { position: this.position ?? '', count });
+    if (count === undefined) return;
+    const position = this.position ?? '';
+    this.#tell(() => this.#signals.emit('recovered', { position, count }));
   }
 
   #subscribeQuietly(): void {

@@ -1,6 +1,8 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { ForbiddenException, Injectable } from '@nestjs/common';
 import { firstValueFrom } from 'rxjs';
+import { WebSocket } from 'ws';
+import { RealtimeClient, type Publication } from '../../lib/client/index.js';
 import {
   ChannelGateway,
   OnSubscribe,
@@ -115,6 +117,33 @@ describe.each(platforms)('large payloads on $name', (platform) => {
     expect(await (await fetchPayload(node, $payload.since)).json()).toBe(text);
     expect((await whole).data).toBe(text);
     stream.close();
+  });
+
+  it.each(['websocket', 'sse'] as const)('come whole and in their place to a client over %s', async (transport) => {
+    const node = await start();
+    const client = new RealtimeClient(`${node.url}/realtime`, {
+      token: tokenOf('ada'),
+      transports: [transport],
+      WebSocket: WebSocket,
+    });
+    dispose.push(() => client.close());
+    const told: unknown[] = [];
+    const all = new Promise<void>((resolve) => {
+      client.channel('news').on('*', (data, { offset }: Publication) => {
+        told.push([offset, (data as string).length]);
+        if (offset === 3) resolve();
+      });
+    });
+    await client.channel('news').subscribe();
+    await node.realtime.publish('news', 'small', 'x');
+    await node.realtime.publish('news', 'large', 'x'.repeat(MIB));
+    await node.realtime.publish('news', 'small', 'xx');
+    await all;
+    expect(told).toEqual([
+      [1, 1],
+      [2, MIB],
+      [3, 2],
+    ]);
   });
 
   it('may be kept by the peer that fetched them', async () => {
