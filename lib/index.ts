@@ -17,6 +17,9 @@ export {
 } from './nest/channel.decorators.js';
 export { LastEventId, RealtimeSse, type RealtimeSseOptions } from './nest/sse.decorators.js';
 export { WsParam } from './nest/ws-param.decorator.js';
+export { Idempotent } from './nest/idempotent.decorator.js';
+export { SendKey } from './nest/send-key.decorator.js';
+export type { OnGatewayResume } from './nest/gateway-application.js';
 export { BaseRealtimeExceptionFilter } from './nest/exception.filter.js';
 
 export { Connection } from './hub/connection.js';
@@ -30,6 +33,7 @@ export type { ChannelOptions } from './hub/definition.js';
 export type { LimitOptions } from './hub/settings.js';
 
 export { memoryBroker, type MemoryBroker, type MemoryBrokerOptions } from './brokers/memory.broker.js';
+export { longPolling, type LongPollingOptions } from './transports/long-polling.transport.js';
 export { sse, type SseOptions } from './transports/sse.transport.js';
 export { webSocket, type CompressionOptions, type WebSocketOptions } from './transports/websocket.transport.js';
 export { anonymous, type Authenticator, type Credentials } from './hub/ports/authenticator.js';

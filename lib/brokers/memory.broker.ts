@@ -14,6 +14,7 @@ import type {
 import { systemClock } from '../hub/ports/clock.js';
 import { subjectsOf } from '../hub/ports/subjects.js';
 import type { Clock } from '../hub/ports/clock.js';
+import type { RecordStore } from '../hub/ports/records.js';
 import type { Revocation } from '../hub/ports/revocation.js';
 import { RealtimeException } from '../protocol/errors.js';
 import type { PresenceAnswer } from '../protocol/frames.js';
@@ -21,6 +22,7 @@ import type { Position } from '../protocol/position.js';
 import { MemoryLogs } from './memory-logs.js';
 import { MemoryOnces } from './memory-onces.js';
 import { MemoryPresence } from './memory-presence.js';
+import { MemoryRecords } from './memory-records.js';
 import { MemoryRevocations } from './memory-revocations.js';
 
 /** Options of {@link memoryBroker}. */
@@ -63,6 +65,8 @@ export class MemoryBroker implements Broker {
   /** @internal */
   readonly revocations: MemoryRevocations;
   /** @internal */
+  readonly records: MemoryRecords;
+  /** @internal */
   readonly sessions = new Set<MemorySession>();
   private readonly subscribers = new Map<string, Set<MemorySession>>();
   private readonly deliveries: (() => void)[] = [];
@@ -74,6 +78,7 @@ export class MemoryBroker implements Broker {
     }
     this.onces = new MemoryOnces(clock);
     this.revocations = new MemoryRevocations(clock);
+    this.records = new MemoryRecords(clock, (act) => void this.deliveries.push(act));
     this.logs = new MemoryLogs(clock, metaTtlMs, random);
     this.presence = new MemoryPresence(clock, (channel, change) => {
       this.announce(channel, (listener) => listener.onPresence(channel, change));
@@ -138,15 +143,19 @@ export class MemoryBroker implements Broker {
 
 /** One node at a {@link MemoryBroker}. */
 class MemorySession implements BrokerSession {
+  readonly records: RecordStore;
   /** The node's connections by id: references, asked when someone wants to know. */
   private readonly registered = new Map<string, RegisteredConnection>();
   private closed = false;
 
   constructor(
-    private readonly broker: MemoryBroker,
-    private readonly node: string,
+    /** @internal */
+    readonly broker: MemoryBroker,
+    readonly node: string,
     readonly listener: BrokerListener,
-  ) {}
+  ) {
+    this.records = memoryRecordStore(this);
+  }
 
   append(channel: string, retention: Retention, tag: string, items: readonly AppendItem[]): Promise<AppendResult> {
     return this.step(() => {
@@ -181,7 +190,7 @@ class MemorySession implements BrokerSession {
   }
 
   join(channel: string, entry: PresenceEntry): Promise<void> {
-    return this.step(() => this.broker.presence.join(channel, entry, this));
+    return this.step(() => this.broker.presence.join(channel, entry, entry.recorded ? this.broker : this));
   }
 
   leave(channel: string, connection: string, graceMs: number): Promise<void> {
@@ -279,8 +288,8 @@ class MemorySession implements BrokerSession {
     return Promise.resolve();
   }
 
-  /** Applies a step at once; refuses it after the end. */
-  private step<T>(apply: () => T): Promise<T> {
+  /** @internal Applies a step at once; refuses it after the end. */
+  step<T>(apply: () => T): Promise<T> {
     return new Promise((resolve) => {
       if (this.closed) {
         throw new RealtimeException('broker_unavailable', `The broker session of node ${this.node} is closed`);
@@ -288,4 +297,36 @@ class MemorySession implements BrokerSession {
       resolve(this.broker.step(apply));
     });
   }
+}
+
+/** The records, as a node's session reaches them. */
+function memoryRecordStore(session: MemorySession): RecordStore {
+  const { broker } = session;
+  const { records } = broker;
+  const step = <T>(apply: () => T): Promise<T> => session.step(apply);
+  return {
+    get lasting() {
+      return broker.sessions.size > 1;
+    },
+    create: (record, forMs) => step(() => records.create(record, forMs)),
+    read: (id) => step(() => records.read(id)),
+    attach: (id, ack, forMs) => step(() => records.attach(id, ack, forMs, session)),
+    look: (id, link, ack, forMs) => step(() => records.look(id, link, ack, forMs)),
+    detach: (id, link, forMs) => step(() => records.detach(id, link, forMs)),
+    write: (id, state) => step(() => records.write(id, state)),
+    enter: (id, subscription) => step(() => records.enter(id, subscription)),
+    leave: (id, channel) => step(() => records.leave(id, channel)),
+    push: (id, items) => step(() => records.push(id, items)),
+    begin: (id, attempt, forMs) => step(() => records.begin(id, attempt, forMs)),
+    extend: (id, attempt, forMs) => step(() => records.extend(id, attempt, forMs)),
+    commit: (id, attempt, answers) => step(() => records.commit(id, attempt, answers)),
+    note: (id, call, attempt, forMs) => step(() => records.note(id, call, attempt, forMs, session)),
+    cancel: (id, call) => step(() => records.cancel(id, call)),
+    end: (id, over, forMs) => step(() => records.end(id, over, forMs)),
+    claim: (count, over, forMs) => step(() => records.claim(count, over, forMs)),
+    settle: (id) => step(() => records.settle(id)),
+    count: (subjects) => step(() => records.count(subjects)),
+    ofUser: (userId) => step(() => records.ofUser(userId)),
+    list: (filter) => step(() => records.list(filter)),
+  };
 }

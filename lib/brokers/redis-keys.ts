@@ -45,6 +45,8 @@ export class RedisKeys {
   readonly revoked: string;
   /** Hash: revoked user → up to when the tokens were issued that are meant, ms. */
   readonly revokedBefore: string;
+  /** Sorted set: record of a connection → when to look after it, ms. */
+  readonly records: string;
   private readonly tags: readonly string[];
 
   constructor(
@@ -57,6 +59,7 @@ export class RedisKeys {
     this.watch = `${prefix}:{lease}:watch`;
     this.claimed = `${prefix}:{lease}:claimed`;
     this.departures = `${prefix}:{lease}:departures`;
+    this.records = `${prefix}:{lease}:records`;
     this.revoked = `${prefix}:{revoked}:until`;
     this.revokedBefore = `${prefix}:{revoked}:before`;
     this.tags = Array.from({ length: partitions }, (_, p) => `${prefix}:{${p}}:`);
@@ -95,6 +98,36 @@ export class RedisKeys {
   /** Hash: node → how many connections of a subject it has. */
   counts(subject: string): string {
     return `${this.tagOf(subject)}k:${subject}`;
+  }
+
+  /** Hash: the record of a connection. */
+  record(id: string): string {
+    return `${this.tagOf(id)}c:${id}`;
+  }
+
+  /** List: the frames of a connection that its peer has not acknowledged. */
+  inbox(id: string): string {
+    return `${this.tagOf(id)}i:${id}`;
+  }
+
+  /** Text: the answers to the last frames that a connection sent. */
+  answers(id: string): string {
+    return `${this.tagOf(id)}a:${id}`;
+  }
+
+  /** Set: the records in a partition. */
+  recordsIn(partition: number): string {
+    return `${this.tags[partition]!}x`;
+  }
+
+  /** Sorted set: a subject's records → when they were last seen, ms. */
+  recordsOf(subject: string): string {
+    return `${this.tagOf(subject)}q:${subject}`;
+  }
+
+  /** Pub/sub name: what a session is told of its records. */
+  nudges(session: string): string {
+    return `${this.tagOf(session)}g:${session}`;
   }
 
   /** Text: what is to be taken once. */

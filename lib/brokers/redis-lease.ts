@@ -43,6 +43,7 @@ export class RedisLease {
   private tickedAt = performance.now();
   private sweptAt = -Infinity;
   private sweeping = false;
+  private looked = false;
   private running = 0;
   /** Claimed connections whose hooks have run, and their partitions, until Redis has let go of the claim. */
   private readonly settled = new Map<string, number>();
@@ -93,10 +94,16 @@ export class RedisLease {
     try {
       await Promise.all([...this.settled].map(([id, partition]) => this.letGo(partition, id)));
       // Where Redis was away, whoever made a claim has as long to let go of it as nodes have to beat.
-      if (await this.claimFromTheDead()) await this.claimAgain();
+      this.looked = await this.claimFromTheDead();
+      if (this.looked) await this.claimAgain();
     } finally {
       this.sweeping = false;
     }
+  }
+
+  /** Whether Redis was there long enough, when it was last looked, that who has not been heard of is gone. */
+  get vigilant(): boolean {
+    return this.looked;
   }
 
   private get certain(): boolean {

@@ -24,6 +24,7 @@ import { PARTITIONS, RedisKeys } from './redis-keys.js';
 import { RedisLease } from './redis-lease.js';
 import { RedisLog } from './redis-log.js';
 import { decodePresence, PRESENCE_MARK, RedisPresence } from './redis-presence.js';
+import { RedisRecords, type RecordSession } from './redis-records.js';
 import { RedisRegistry } from './redis-registry.js';
 import { RedisRevocations } from './redis-revocations.js';
 import { RedisSubscriber } from './redis-subscriber.js';
@@ -35,9 +36,12 @@ const CLOSE_MS = 5_000;
 /** For how long a departure may be told again to a Redis that lost it, ms, and how many are remembered. */
 const DEPARTED_MS = 30_000;
 const MAX_DEPARTED = 10_000;
+/** Whose the members are that have a record: no node's. */
+const RECORDED = '@';
 
 /** One node at Redis. */
 export class RedisSession implements BrokerSession {
+  readonly records: RedisRecords;
   private readonly client: RedisClient;
   private readonly commands: RedisCommands;
   private readonly keys: RedisKeys;
@@ -74,6 +78,7 @@ export class RedisSession implements BrokerSession {
     this.members = new RedisPresence(this.commands, this.keys, sharded);
     this.counts = new RedisCounts(this.commands, this.keys, node);
     this.registry = new RedisRegistry(this.commands, this.keys, this.counts, leaseMs, node);
+    this.records = new RedisRecords(this.commands, this.keys, this.subscriber, this.recordSession());
     this.revoked = new RedisRevocations(this.commands, this.keys);
     this.lease = new RedisLease(this.commands, this.keys, this.members, { leaseMs, fence }, this.leaseEvents(), node);
   }
@@ -130,6 +135,8 @@ export class RedisSession implements BrokerSession {
 
   join(channel: string, entry: PresenceEntry): Promise<void> {
     const key = `${entry.connection}\n${channel}`;
+    // What has a record stays a member where this node ends, and its record ends with Redis.
+    if (entry.recorded) return this.inOrder(key, () => this.members.join(channel, entry, RECORDED));
     return this.inOrder(key, async () => {
       this.entries.set(key, { channel, entry });
       this.departed.delete(key);
@@ -273,6 +280,23 @@ export class RedisSession implements BrokerSession {
     if (this.closed || !this.client.ready || !this.subscriber.whole) return;
     this.lease.check();
     this.listener.onResumed();
+  }
+
+  private recordSession(): RecordSession {
+    const node = (): string => this.node;
+    const vigilant = (): boolean => this.lease.vigilant;
+    return {
+      get node() {
+        return node();
+      },
+      get vigilant() {
+        return vigilant();
+      },
+      sharded: this.client.sharded,
+      nudged: (record, call) => {
+        if (!this.closed) this.listener.onNudge(record, call);
+      },
+    };
   }
 
   private leaseEvents(): ConstructorParameters<typeof RedisLease>[4] {

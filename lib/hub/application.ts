@@ -14,10 +14,14 @@ export interface Application {
   admit(connection: Connection): Promise<void>;
   /** Connection hooks of the endpoint's gateways. Throws to refuse. Called once per connection. */
   connected(connection: Connection): Promise<void>;
+  /** A connection with a record came to this node from another. Throws to end it. */
+  resumed(connection: Connection): Promise<void>;
   /** Disconnection hooks. Called once for each connection for which `connected` was called, after it has settled. */
   disconnected(connection: Connection): Promise<void>;
   /** Gives an event to the endpoint's handler, which answers through `call`. False: there is none. Never throws. */
   handle(connection: Connection, data: unknown, call: Call): boolean;
+  /** Whether the handler of an event may run again where it is not known whether it has: see `@Idempotent()`. */
+  idempotent(connection: Connection, event: string): boolean;
   /** Drops what is bound for a connection that sent no event for a while; the next event binds it again. */
   release(connection: Connection): void;
   /** Guards and `@OnSubscribe` of a channel. Throws to refuse; resolves with the member's `info` for presence. */

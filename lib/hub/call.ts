@@ -5,13 +5,17 @@ import type { FrameId } from '../protocol/frames.js';
 /** What a call needs of its connection. */
 export interface Caller {
   /** Sends an answer; a full outbox ends the connection, as an answer must not get lost. */
-  answer(text: string): void;
+  answer(text: string, more?: boolean): void;
   /** Streams, and calls with an id that are in flight: what `$cancel` and the end of the connection stop. */
   readonly calls: Set<Call>;
   /** How many frames are being served: each from its dispatch until it has its answer and its handler has ended. */
   framesInFlight: number;
   /** Whether nothing reaches the peer any more. */
   readonly over: boolean;
+  /** The handler has ended, or its stream; what answers the call now comes in this turn, or much later. */
+  handled?(): void;
+  /** The final answer has gone out, or never will. */
+  settled?(): void;
 }
 
 /**
@@ -30,6 +34,8 @@ export class Call {
     private readonly caller: Caller,
     readonly id: FrameId | undefined,
     readonly event: string,
+    /** What names this call over all its attempts, where a peer repeats what it sent: for `@SendKey()`. */
+    readonly key?: string,
   ) {
     caller.framesInFlight++;
     if (id !== undefined) caller.calls.add(this);
@@ -73,6 +79,7 @@ export class Call {
     this.#running = false;
     this.#stop = undefined;
     this.#leave();
+    this.caller.handled?.();
   }
 
   /**
@@ -102,6 +109,7 @@ export class Call {
   #settle(): void {
     this.#settled = true;
     this.#leave();
+    this.caller.settled?.();
   }
 
   #leave(): void {
@@ -121,7 +129,7 @@ export class Call {
       this.cancel(); // a stream that nobody gets any more
       return false;
     }
-    this.caller.answer(this.id === undefined ? json : encodeAnswer(this.id, json, more));
+    this.caller.answer(this.id === undefined ? json : encodeAnswer(this.id, json, more), more);
     return true;
   }
 }

@@ -2,6 +2,7 @@ import { RealtimeException } from '../protocol/errors.js';
 import type { Place, Places } from './ports/arrival.js';
 import type { BrokerSession } from './ports/broker.js';
 import type { Clock } from './ports/clock.js';
+import type { RecordStore } from './ports/records.js';
 import { addressSubject, userSubject } from './ports/subjects.js';
 
 /** How long a handshake waits for what other nodes count, ms: past it this node's own count decides. */
@@ -46,6 +47,8 @@ export class Census implements Places {
     private readonly clock: Clock,
     /** A shared broker; `undefined`: there are no other nodes. */
     private readonly others: Pick<BrokerSession, 'available' | 'countElsewhere'> | undefined,
+    /** Connections that outlive their links count wherever they are. */
+    private readonly records?: Pick<RecordStore, 'count'>,
   ) {}
 
   enter(ip: string): Place {
@@ -102,9 +105,13 @@ export class Census implements Places {
 
   /** What other nodes have, as far as they say so in time. */
   #elsewhere([address, user]: [string | undefined, string | undefined]): Promise<[number, number]> {
-    const { others } = this;
+    const { others, records } = this;
     const subjects = [address, user].filter((subject) => subject !== undefined);
-    if (others?.available !== true || subjects.length === 0) return Promise.resolve([0, 0]);
+    const asking: Promise<readonly number[]>[] = [];
+    if (subjects.length === 0) return Promise.resolve([0, 0]);
+    if (others?.available === true) asking.push(others.countElsewhere(subjects));
+    if (records !== undefined) asking.push(records.count(subjects));
+    if (asking.length === 0) return Promise.resolve([0, 0]);
     return new Promise((resolve) => {
       const decide = (counts: readonly number[]): void => {
         cancel();
@@ -112,7 +119,11 @@ export class Census implements Places {
         resolve([of(address), of(user)]);
       };
       const cancel = this.clock.after(ELSEWHERE_MS, () => decide([]));
-      others.countElsewhere(subjects).then(decide, () => decide([]));
+      const sum = (counts: readonly (readonly number[])[]): void => {
+        decide(subjects.map((_, i) => counts.reduce((all, some) => all + (some[i] ?? 0), 0)));
+      };
+      const none = (): readonly number[] => [];
+      void Promise.all(asking.map((counts) => counts.catch(none))).then(sum);
     });
   }
 }

@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { encodeAnswer, encodeEvent, encodeError } from '../protocol/encode.js';
 import { closeCodeOf, CLOSE_NORMAL, ERRORS, retryAfterClose, type ErrorCode } from '../protocol/errors.js';
-import type { ConnectedData, DisconnectData, FrameId, SubscribeData } from '../protocol/frames.js';
+import type { ConnectedData, DisconnectData, FrameId, SubscribeData, UnsubscribedData } from '../protocol/frames.js';
 import type { Position } from '../protocol/position.js';
 import type { Batch } from './batch.js';
 import type { Call, Caller } from './call.js';
@@ -14,6 +14,7 @@ import type { Arrival, Place } from './ports/arrival.js';
 import type { Link } from './ports/link.js';
 import type { AdmittedConnection, ResponseHeaders } from './ports/transport.js';
 import type { SharedFrame } from './shared-frame.js';
+import type { Membership } from './membership.js';
 import type { Sink, Subscription } from './subscription.js';
 import type { Turn } from './turn.js';
 
@@ -100,7 +101,7 @@ export class Connection<D = Record<string, unknown>> implements Sink, Caller, Ad
   framesInFlight = 0;
   /** @internal Whether the application's handlers are bound, and what they are. */
   binding: unknown = undefined;
-  /** @internal */ readonly subscriptions = new Map<string, Subscription>();
+  /** @internal */ readonly subscriptions = new Map<string, Membership>();
 
   readonly #host: ConnectionHost;
   readonly #outbox: Outbox;
@@ -143,10 +144,15 @@ export class Connection<D = Record<string, unknown>> implements Sink, Caller, Ad
     const arrival = { endpoint, transport, ip, params, user, query: {}, awaitsToken: false };
     const connection = new Connection(id, arrival, host);
     connection.#client = client;
-    connection.#lastChannels = channels;
-    connection.#phase = 'closed';
-    connection.closed = { code: closeCodeOf('lease_lost'), reason: 'lease_lost' };
+    connection.depart({ code: closeCodeOf('lease_lost'), reason: 'lease_lost' }, channels);
     return connection;
+  }
+
+  /** @internal It is over, and was never open here: its last hooks run. */
+  depart(closed: { code: number; reason: string }, channels: readonly string[]): void {
+    this.#lastChannels = channels;
+    this.#phase = 'closed';
+    this.closed = closed;
   }
 
   /** What the peer calls this instance of itself, kept over reconnects; `exclude` names it. */
@@ -204,13 +210,13 @@ export class Connection<D = Record<string, unknown>> implements Sink, Caller, Ad
    * `maxOutboxBytes`; it was not sent. Throws a TypeError for data that JSON cannot hold.
    */
   emit(event: string, data?: unknown): boolean {
-    return this.#outbox.frame(encodeEvent(event, data));
+    return this.direct(encodeEvent(event, data));
   }
 
   /** Sends text as one frame, as it is. What exceeds `maxOutboxBytes` is dropped. Throws a TypeError for all but text. */
   send(text: string): void {
     if (typeof text !== 'string') throw new TypeError('send() takes a string: frames are text on every wire');
-    this.#outbox.frame(text);
+    this.direct(text);
   }
 
   /**
@@ -298,6 +304,11 @@ export class Connection<D = Record<string, unknown>> implements Sink, Caller, Ad
     return (this.#calls ??= new Set());
   }
 
+  /** @internal The peer has had enough of a stream. */
+  cancel(id: FrameId): void {
+    for (const call of this.calls) if (call.id === id) call.cancel();
+  }
+
   /** @internal */
   identify(user: UserIdentity | undefined): void {
     this.#user = user;
@@ -371,12 +382,43 @@ export class Connection<D = Record<string, unknown>> implements Sink, Caller, Ad
 
   /** @internal Sends an answer. */
   answer(text: string): void {
-    if (this.#phase !== 'closed' && !this.#outbox.frame(text) && this.#phase !== 'closing') this.fail('slow_consumer');
+    if (this.#phase !== 'closed' && !this.direct(text) && this.#phase !== 'closing') this.fail('slow_consumer');
   }
 
   /** @internal */
   deliver(frame: SharedFrame): boolean {
+    return this.direct(frame);
+  }
+
+  /** @internal Sends a frame to this peer alone. False: there is no room for it, and it was not sent. */
+  protected direct(frame: string | SharedFrame): boolean {
     return this.#outbox.frame(frame);
+  }
+
+  /** @internal Whether it has a record, and so outlives its links and its nodes. */
+  get recorded(): boolean {
+    return false;
+  }
+
+  /** @internal Its subscription is settled: from now on it is told by itself what is published. */
+  subscribed(subscription: Subscription, _answer: SubscribeData): void {
+    this.subscriptions.set(subscription.channel, subscription);
+  }
+
+  /** @internal When the peer is to be asked for new credentials, as its record says. */
+  get askAt(): number | undefined {
+    return undefined;
+  }
+
+  /** @internal The peer was asked for new credentials. */
+  asked(): void {}
+
+  /** @internal A subscription that was parked is over. */
+  unpark(_membership: Membership): void {}
+
+  /** @internal The hub ended a subscription. */
+  unsubscribed(membership: Membership, data: UnsubscribedData): void {
+    this.#outbox.event(membership as Subscription, '$unsubscribed', data); // without a record it is one
   }
 
   /** @internal */
@@ -459,7 +501,7 @@ export class Connection<D = Record<string, unknown>> implements Sink, Caller, Ad
   }
 
   /** @internal */
-  event(source: Source, event: '$lost' | '$unsubscribed' | '$presence', data: unknown): void {
+  event(source: Source, event: '$lost' | '$presence', data: unknown): void {
     this.#outbox.event(source, event, data);
   }
 

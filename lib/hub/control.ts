@@ -1,6 +1,6 @@
-import { encodeEvent, toJson } from '../protocol/encode.js';
+import { encodeChannelEvent, encodeEvent, toJson } from '../protocol/encode.js';
 import { CLOSE_GOING_AWAY, closeCodeOf, RealtimeException } from '../protocol/errors.js';
-import type { DisconnectData, LostReason } from '../protocol/frames.js';
+import type { DisconnectData, LostReason, UnsubscribedData } from '../protocol/frames.js';
 import type { Position } from '../protocol/position.js';
 import type { Batch } from './batch.js';
 import type { Subscriber } from './channel.js';
@@ -10,12 +10,16 @@ import { resolveDefinition } from './definition.js';
 import type { Log } from './log.js';
 import type { Revocation } from './ports/revocation.js';
 import type { Publisher } from './publisher.js';
+import type { Records } from './records.js';
 import type { Revocations } from './revocations.js';
 import { SharedFrame } from './shared-frame.js';
 import type { Subscriptions } from './subscriptions.js';
 
 /** The channel of messages to nodes. Nobody else can reach it: the names of channels do not begin with `$`. */
 const CHANNEL = resolveDefinition('$control', { history: { size: 1_000, ttlMs: 300_000 } });
+
+/** What a peer is told whose membership ended. */
+const MEMBERSHIP_ENDED: UnsubscribedData = { code: 'forbidden', reason: 'The membership ended', resubscribe: false };
 
 /** How connections are ended from afar. */
 export interface DisconnectOptions {
@@ -40,6 +44,9 @@ type Message =
  * order, and what it missed while it was cut off when it is back.
  */
 export class Control implements Subscriber {
+  /** The connections with records, wherever they are: whoever sends a message applies it to them. */
+  records: Pick<Records, 'tellAll' | 'endAll' | 'leaveAll'> | undefined;
+
   constructor(
     private readonly publisher: Publisher,
     private readonly connections: ReadonlyMap<string, Connection>,
@@ -60,17 +67,22 @@ export class Control implements Subscriber {
 
   /** Sends an event to the connections that exist at this moment. */
   emit(to: Addressee, event: string, data: unknown): Promise<void> {
-    return this.#send({ op: 'emit', to, event, data });
+    const sent = this.#send({ op: 'emit', to, event, data });
+    return this.#also(sent, (records) => records.tellAll(to, encodeEvent(event, data)));
   }
 
   /** Ends connections. */
   disconnect(to: Addressee, options: DisconnectOptions = {}): Promise<void> {
-    return this.#send({ op: 'disconnect', to, options });
+    const sent = this.#send({ op: 'disconnect', to, options });
+    return this.#also(sent, (records) => records.endAll(to, disconnectData(options)));
   }
 
   /** Ends subscriptions of a channel. */
   async unsubscribe(to: Addressee, channel: string): Promise<void> {
-    await this.#send({ op: 'unsubscribe', to, channel: this.subscriptions.match(channel).channel });
+    const match = this.subscriptions.match(channel);
+    const told = encodeChannelEvent(JSON.stringify(match.channel), '$unsubscribed', MEMBERSHIP_ENDED);
+    const sent = this.#send({ op: 'unsubscribe', to, channel: match.channel });
+    await this.#also(sent, (records) => records.leaveAll(to, match.channel, told));
   }
 
   /** Tells all nodes what is revoked, once it is written. */
@@ -124,8 +136,9 @@ export class Control implements Subscriber {
         for (const connection of connections) connection.disconnect(disconnectData(message.options));
         return;
       case 'unsubscribe': {
-        const data = { code: 'forbidden', reason: 'The membership ended', resubscribe: false } as const;
-        for (const connection of connections) this.subscriptions.remove(connection, message.channel, data);
+        for (const connection of connections) {
+          this.subscriptions.remove(connection, message.channel, MEMBERSHIP_ENDED);
+        }
         return;
       }
       default:
@@ -143,10 +156,16 @@ export class Control implements Subscriber {
     await this.publisher.publish(CHANNEL.pattern, CHANNEL.retention, { event: message.op, data });
   }
 
+  async #also(sent: Promise<void>, apply: (records: NonNullable<Control['records']>) => Promise<void>): Promise<void> {
+    await sent;
+    if (this.records !== undefined) await apply(this.records);
+  }
+
+  /** The connections of this node that are not those of a record: these were told by who sent the message. */
   #find(to: Addressee): Connection[] {
-    if ('user' in to) return [...this.users.of(to.user)];
-    const connection = this.connections.get(to.connection);
-    return connection === undefined ? [] : [connection];
+    const connection = 'user' in to ? undefined : this.connections.get(to.connection);
+    const found = 'user' in to ? [...this.users.of(to.user)] : connection === undefined ? [] : [connection];
+    return found.filter(({ recorded }) => !recorded);
   }
 }
 

@@ -11,7 +11,7 @@ const LEAD_SHARE = 0.2;
 /** By how much of it peers are asked earlier or later, so that not all come at once. */
 const JITTER = 0.1;
 /** How long after the end a connection goes on, ms. */
-const GRACE_MS = 25_000;
+export const GRACE_MS = 25_000;
 /** When a peer is asked again whose connection hooks still run, ms. */
 const LATER_MS = 1_000;
 
@@ -38,9 +38,9 @@ export class Expiry {
     const expiresAt = connection.user?.expiresAt;
     if (expiresAt === undefined || !Number.isFinite(expiresAt)) return;
     const deadline: Deadline = { connection, endsAt: expiresAt + GRACE_MS, dueAt: undefined };
-    const leadMs = Math.min(LEAD_MS, LEAD_SHARE * Math.max(0, expiresAt - this.clock.now()));
     this.#ofConnections.set(connection, deadline);
-    this.#deadlines.set(deadline, expiresAt - leadMs * (1 - JITTER + 2 * JITTER * Math.random()));
+    const askAt = connection.askAt ?? askTime(expiresAt, this.clock.now());
+    this.#deadlines.set(deadline, Math.min(askAt, deadline.endsAt));
   }
 
   forget(connection: Connection): void {
@@ -59,10 +59,17 @@ export class Expiry {
         connection.fail('token_expired');
       } else if (connection.phase === 'open') {
         connection.deliver(this.#refresh);
+        connection.asked();
         this.#deadlines.set(deadline, endsAt);
       } else {
         this.#deadlines.set(deadline, Math.min(now + LATER_MS, endsAt));
       }
     }
   }
+}
+
+/** When a peer is asked for new credentials that brought some now which end at a time. */
+export function askTime(expiresAt: number, now: number): number {
+  const leadMs = Math.min(LEAD_MS, LEAD_SHARE * Math.max(0, expiresAt - now));
+  return expiresAt - leadMs * (1 - JITTER + 2 * JITTER * Math.random());
 }

@@ -53,6 +53,16 @@ export class FrameLimit {
     return true;
   }
 
+  /** Debits frames that came at once and may come again: 0, or how long they have to wait, and then none is debited. */
+  admit(sender: Pick<Sender, 'bucketFullAt'>, frames: number): number {
+    const { rate } = this;
+    if (!rate.limited) return 0;
+    const now = rate.now();
+    const waitMs = rate.waitMs(sender.bucketFullAt, now);
+    if (waitMs === 0) sender.bucketFullAt = rate.spend(sender.bucketFullAt, now, frames);
+    return waitMs;
+  }
+
   /** Debits what a frame costs besides; at most what the bucket holds. */
   charge(sender: Sender, frames: number): void {
     if (frames > 0) sender.bucketFullAt = this.rate.spend(sender.bucketFullAt, this.rate.now(), frames);

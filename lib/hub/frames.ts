@@ -1,17 +1,16 @@
-import { encodeError, toJson } from '../protocol/encode.js';
+import { encodeAnswer, encodeError, toJson } from '../protocol/encode.js';
 import { isRealtimeException, RealtimeException, ERRORS, type ErrorBody } from '../protocol/errors.js';
 import {
   isFrameId,
   MAX_EVENT_LENGTH,
   MAX_KEY_LENGTH,
   parseFrame,
-  type FrameId,
   type InboundFrame,
   type SubscribeData,
 } from '../protocol/frames.js';
 import type { Position } from '../protocol/position.js';
 import type { Application } from './application.js';
-import { Call } from './call.js';
+import { Call, type Caller } from './call.js';
 import type { Connection } from './connection.js';
 import type { ChannelMatch } from './definition.js';
 import type { FrameLimit } from './frame-limit.js';
@@ -22,6 +21,9 @@ import type { Log } from './log.js';
 import { mapBounded } from './map-bounded.js';
 import type { Presence } from './presence.js';
 import type { Subscriptions } from './subscriptions.js';
+
+/** Answers a reserved event, with JSON text. */
+type Reply = (json: string) => void;
 
 /** What may wait while connection hooks run. */
 const MAX_HELD_FRAMES = 32;
@@ -161,7 +163,10 @@ export class Frames {
       (user) => {
         if (connection.over) return;
         this.host.authenticated(connection, user);
-        if (event === '$auth') connection.opened.then(() => this.#tellUser(connection, id)).catch(() => undefined);
+        if (event === '$auth')
+          connection.opened
+            .then(() => this.#tellUser(connection, (json) => connection.reply(id, json)))
+            .catch(() => undefined);
       },
       (error: unknown) => connection.fail(this.describe(error).code),
     );
@@ -170,8 +175,7 @@ export class Frames {
   #serve(connection: Connection, frame: InboundFrame): void {
     const { id, event, data } = frame;
     if (connection.framesInFlight >= this.maxInFlight && !this.#makesRoom(connection, event)) {
-      const message = 'Too many frames are being served';
-      connection.answer(encodeError(id, { code: 'rate_limited', message, retryAfterMs: RETRY_MS }));
+      connection.answer(encodeError(id, tooMany()));
       return;
     }
     if (event.charCodeAt(0) !== 36 /* $ */) {
@@ -189,10 +193,11 @@ export class Frames {
       return;
     }
     if (event !== '$auth' && event !== '$resume') connection.spoke = true;
+    const reply = (json: string): void => connection.reply(id, json);
     const frames = event === '$cancel' ? 0 : 1; // it ends at once
     connection.framesInFlight += frames;
     serve
-      .call(this, connection, id, data)
+      .call(this, connection, data, reply)
       .catch((error: unknown) => connection.answer(encodeError(id, this.describe(error))))
       .finally(() => (connection.framesInFlight -= frames));
   }
@@ -202,9 +207,40 @@ export class Frames {
     return event === '$cancel' || (event === '$auth' && connection.framesInFlight <= this.maxInFlight);
   }
 
-  #reserved(
-    event: string,
-  ): ((connection: Connection, id: FrameId | undefined, data: unknown) => Promise<void>) | undefined {
+  /**
+   * Serves one frame of several that came in a request: what answers it goes to `to`, as does the end of a handler. `key`
+   * names the frame whenever it is repeated. Resolves where the frame is reserved once it was served, else at once.
+   */
+  async run(connection: Connection, { id, event, data }: InboundFrame, to: Caller, key: string): Promise<void> {
+    if (connection.framesInFlight >= this.maxInFlight && !this.#makesRoom(connection, event)) {
+      to.answer(encodeError(id, tooMany()));
+      to.settled?.();
+      return;
+    }
+    if (event.charCodeAt(0) !== 36 /* $ */) {
+      const call = new Call(to, id, event, key);
+      if (this.host.application.handle(connection, data, call)) return;
+      call.handled();
+      call.fail({ code: 'unknown_event', message: ERRORS.unknown_event.message });
+      return;
+    }
+    const reply = (json: string): void => {
+      if (id !== undefined) to.answer(encodeAnswer(id, json));
+    };
+    connection.framesInFlight++;
+    try {
+      if (event === '$pong') reply('null');
+      else if (event === '$publish') await this.#publish(connection, data, reply, `c:${key}`);
+      else if (this.#reserved(event) === undefined) throw new RealtimeException('unknown_event');
+      else await this.#reserved(event)!.call(this, connection, data, reply);
+    } catch (error) {
+      to.answer(encodeError(id, this.describe(error)));
+    } finally {
+      connection.framesInFlight--;
+    }
+  }
+
+  #reserved(event: string): ((connection: Connection, data: unknown, reply: Reply) => Promise<void>) | undefined {
     switch (event) {
       case '$subscribe':
         return this.#subscribe;
@@ -227,28 +263,28 @@ export class Frames {
     }
   }
 
-  async #subscribe(connection: Connection, id: FrameId | undefined, data: unknown): Promise<void> {
+  async #subscribe(connection: Connection, data: unknown, reply: Reply): Promise<void> {
     const { channel: name, since } = record(data, 'data');
     const { channel } = this.host.subscriptions.match(name);
     await this.host.subscriptions.inOrder(connection, channel, async () => {
       const begin = await this.host.subscriptions.prepare(connection, channel, parseSince(since));
       const answer = begin();
-      connection.reply(id, toJson(answer));
+      reply(toJson(answer));
       connection.subscriptions.get(channel)?.advance();
     });
   }
 
-  async #unsubscribe(connection: Connection, id: FrameId | undefined, data: unknown): Promise<void> {
+  async #unsubscribe(connection: Connection, data: unknown, reply: Reply): Promise<void> {
     const { channel } = record(data, 'data');
     const match = this.host.subscriptions.match(channel);
     await this.host.subscriptions.inOrder(connection, match.channel, async () => {
       this.host.subscriptions.end(connection, match.channel, 'left', true);
-      connection.reply(id, 'null');
+      reply('null');
       return Promise.resolve();
     });
   }
 
-  async #publish(connection: Connection, id: FrameId | undefined, data: unknown): Promise<void> {
+  async #publish(connection: Connection, data: unknown, reply: Reply, frameKey?: string): Promise<void> {
     const { channel, event, data: payload, key, echo } = record(data, 'data');
     const match = this.host.subscriptions.matchFor(connection, channel);
     requirePublishable(event);
@@ -257,21 +293,22 @@ export class Frames {
     if (echo !== undefined && typeof echo !== 'boolean') throw new RealtimeException('invalid', '"echo" is a boolean');
     const published = await this.host.application.publishing(connection, match, event, payload);
     if (published === undefined) {
-      connection.reply(id, 'null');
+      reply('null');
       return;
     }
     const at = await this.host.publish(match, {
       event,
       data: toJson(published),
       ...(echo === false ? { exclude: connection.client } : {}),
-      ...(key === undefined ? {} : { key: scopedKey(connection.user, key) }),
+      ...keyOf(connection, key, frameKey),
     });
-    connection.reply(id, toJson({ position: at }));
+    reply(toJson({ position: at }));
   }
 
-  async #resume(connection: Connection, id: FrameId | undefined, data: unknown): Promise<void> {
+  async #resume(connection: Connection, data: unknown, reply: Reply): Promise<void> {
     const { client, channels } = record(data, 'data');
-    if (connection.spoke || connection.resumed) {
+    // A connection with a record may repeat what it sent.
+    if (!connection.recorded && (connection.spoke || connection.resumed)) {
       throw new RealtimeException('bad_frame', '$resume comes first, and once');
     }
     if (typeof client !== 'string' || client === '' || client.length > MAX_CLIENT_LENGTH) {
@@ -293,7 +330,7 @@ export class Frames {
     begins.forEach((begin, i) => {
       answers[wanted[i]![0]] = typeof begin === 'function' ? this.#begin(begin) : { error: begin };
     });
-    connection.reply(id, toJson({ connection: connection.id, channels: answers }));
+    reply(toJson({ connection: connection.id, channels: answers }));
     for (const subscription of connection.subscriptions.values()) subscription.advance();
   }
 
@@ -305,20 +342,20 @@ export class Frames {
     }
   }
 
-  async #history(connection: Connection, id: FrameId | undefined, data: unknown): Promise<void> {
+  async #history(connection: Connection, data: unknown, reply: Reply): Promise<void> {
     const { channel, since, limit, reverse } = record(data, 'data');
     const match = this.host.subscriptions.matchFor(connection, channel);
     const query = historyQuery(since, limit, reverse);
     await this.#requireAccess(connection, match);
-    connection.reply(id, encodeHistory(await this.host.history(match, query), query));
+    reply(encodeHistory(await this.host.history(match, query), query));
   }
 
-  async #presence(connection: Connection, id: FrameId | undefined, data: unknown): Promise<void> {
+  async #presence(connection: Connection, data: unknown, reply: Reply): Promise<void> {
     const { channel } = record(data, 'data');
     const match = this.host.subscriptions.matchFor(connection, channel);
     await this.#requireAccess(connection, match);
     if (!match.definition.presence) throw new RealtimeException('not_available', 'The channel has no presence');
-    connection.reply(id, toJson(await this.host.presence.members(match.channel)));
+    reply(toJson(await this.host.presence.members(match.channel)));
   }
 
   /** What is read of a channel needs what subscribing needs. */
@@ -327,7 +364,7 @@ export class Frames {
     await this.host.subscriptions.authorise(connection, match);
   }
 
-  async #auth(connection: Connection, id: FrameId | undefined, data: unknown): Promise<void> {
+  async #auth(connection: Connection, data: unknown, reply: Reply): Promise<void> {
     const { token } = record(data, 'data');
     if (typeof token !== 'string') throw new RealtimeException('invalid', '"token" is text');
     const user = await this.host.authenticate(token);
@@ -335,30 +372,40 @@ export class Frames {
       throw new RealtimeException('forbidden', 'The token belongs to another user than the connection');
     }
     this.host.renewed(connection, user);
-    this.#tellUser(connection, id);
+    this.#tellUser(connection, reply);
   }
 
   /** The answer to `$auth`. */
-  #tellUser(connection: Connection, id: FrameId | undefined): void {
+  #tellUser(connection: Connection, reply: Reply): void {
     const { user } = connection;
     if (user === undefined) return;
     const expiresAt = user.expiresAt === undefined ? {} : { expiresAt: user.expiresAt };
-    connection.reply(id, toJson({ user: { id: user.id }, ...expiresAt }));
+    reply(toJson({ user: { id: user.id }, ...expiresAt }));
   }
 
-  async #cancel(connection: Connection, id: FrameId | undefined, data: unknown): Promise<void> {
+  async #cancel(connection: Connection, data: unknown, reply: Reply): Promise<void> {
     const { id: cancelled } = record(data, 'data');
     if (!isFrameId(cancelled)) throw new RealtimeException('invalid', '"id" is the id of a stream');
-    for (const call of connection.calls) if (call.id === cancelled) call.cancel();
-    connection.reply(id, 'null');
+    connection.cancel(cancelled);
+    reply('null');
     return Promise.resolve();
   }
+}
+
+function tooMany(): ErrorBody {
+  return { code: 'rate_limited', message: 'Too many frames are being served', retryAfterMs: RETRY_MS };
 }
 
 /** An object, or `invalid` is thrown. */
 function record(value: unknown, name: string): Record<string, unknown> {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
   throw new RealtimeException('invalid', `"${name}" is an object`);
+}
+
+/** What makes repeated publishes one: the peer's own key, else what names the frame. */
+function keyOf({ user }: Connection, key: string | undefined, frameKey: string | undefined): { key?: string } {
+  if (key !== undefined) return { key: scopedKey(user, key) };
+  return frameKey === undefined ? {} : { key: frameKey };
 }
 
 /** A key of the peer's own: users have a scope each, anonymous peers share one. */

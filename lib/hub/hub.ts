@@ -34,9 +34,12 @@ import type { PayloadOffice } from './ports/payload.js';
 import type { IssuedTicket, TicketOffice } from './ports/ticket.js';
 import type { AdmittedConnection } from './ports/transport.js';
 import { isReference } from './payload.js';
+import { Openings, type OpeningHost } from './openings.js';
 import { makeParts, type Parts, type PartsHost } from './parts.js';
 import type { Presence } from './presence.js';
 import { Reader, type ReaderEvents } from './reader.js';
+import type { RecordConnection } from './record-connection.js';
+import type { Records } from './records.js';
 import type { Revocations } from './revocations.js';
 import type { HubSettings } from './settings.js';
 import type { Subscriptions } from './subscriptions.js';
@@ -47,7 +50,9 @@ import { Users } from './users.js';
 const SWEEP_MS = 1000;
 
 /** This node's heart: its connections, its channels, and the broker that joins it with the other nodes. */
-export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, PayloadOffice, PartsHost, BrokerListener {
+export class Hub
+  implements ConnectionHost, OpeningHost, FrameHost, Gate, TicketOffice, PayloadOffice, PartsHost, BrokerListener
+{
   #node = randomUUID();
   readonly turn: Turn;
   readonly log: Log;
@@ -59,10 +64,12 @@ export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, Paylo
   readonly #bindings: Bindings;
   readonly #waiting = new Set<Connection>();
   readonly hooks: Hooks;
-  readonly #expiry: Expiry;
+  readonly #openings = new Openings(this);
+  readonly expiry: Expiry;
   /** What is told that the hub drains. */
   readonly #onDrain = new Set<() => void>();
-  readonly #frames: Frames;
+  readonly limit: FrameLimit;
+  readonly frames: Frames;
   #state: 'starting' | 'open' | 'draining' | 'closed' = 'starting';
   #claims = false;
   #timers: (() => void)[] = [];
@@ -79,8 +86,9 @@ export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, Paylo
     this.#bindings = new Bindings(application, settings.clock);
     this.maxOutboxBytes = settings.limits.maxOutboxBytes;
     const { framesPerSecond, maxFramesInFlight } = settings.limits;
-    this.#frames = new Frames(this, new FrameLimit(framesPerSecond, settings.clock), maxFramesInFlight);
-    this.#expiry = new Expiry(settings.clock);
+    this.limit = new FrameLimit(framesPerSecond, settings.clock);
+    this.frames = new Frames(this, this.limit, maxFramesInFlight);
+    this.expiry = new Expiry(settings.clock);
     this.hooks = new Hooks(this.connections, settings.clock, settings.log);
   }
 
@@ -156,6 +164,10 @@ export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, Paylo
     return this.#open.places;
   }
 
+  get records(): Records {
+    return this.#open.records;
+  }
+
   /** Messages to peers wherever they are. */
   get control(): Control {
     return this.#open.control;
@@ -193,8 +205,9 @@ export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, Paylo
   }
 
   /** The connections of all nodes, from the registry. */
-  registered(filter: { userId?: string; channel?: string }): Promise<ConnectionInfo[]> {
-    return this.#open.session.connections(filter);
+  async registered(filter: { userId?: string; channel?: string }): Promise<ConnectionInfo[]> {
+    const { session, records } = this.#open;
+    return (await Promise.all([session.connections(filter), records.list(filter)])).flat();
   }
 
   // Peers arriving.
@@ -219,6 +232,7 @@ export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, Paylo
   }
 
   arrive(arrival: Arrival): Connection {
+    if (arrival.recorded === true) return this.records.arrive(arrival);
     const connection = new Connection(randomUUID(), arrival, this);
     if (arrival.awaitsToken) this.#waiting.add(connection);
     return connection;
@@ -226,14 +240,14 @@ export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, Paylo
 
   async admit(connection: AdmittedConnection): Promise<void> {
     const peer = connection as Connection;
-    this.#requireCurrent(peer.user);
+    this.requireCurrent(peer.user);
     await this.application.admit(peer);
     // A guard may have said who it is, and what was true before may not be any more.
     if (peer.place !== undefined) await this.#open.places.identify(peer.place, peer.user?.id);
-    this.#requireCurrent(peer.user);
+    this.requireCurrent(peer.user);
   }
 
-  #requireCurrent(user: UserIdentity | undefined): void {
+  requireCurrent(user: UserIdentity | undefined): void {
     if (user?.expiresAt !== undefined && user.expiresAt <= this.now()) throw new RealtimeException('token_expired');
     if (user !== undefined && this.#open.revocations.holds(user)) throw new RealtimeException('revoked');
   }
@@ -254,26 +268,26 @@ export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, Paylo
       connection.enter('waiting');
       return;
     }
-    this.#start(connection, Promise.resolve());
+    this.#openings.start(connection, Promise.resolve());
   }
 
   async authenticate(token: string): Promise<UserIdentity> {
     if (this.auth.anonymous) throw new RealtimeException('unauthenticated', 'No tokens are taken here');
     const user = await identify(this.auth, { token, source: 'frame' });
-    this.#requireCurrent(user);
+    this.requireCurrent(user);
     return user;
   }
 
   authenticated(connection: Connection, user: UserIdentity): void {
     this.#waiting.delete(connection);
     connection.identify(user);
-    this.#start(connection, this.admit(connection));
+    this.#openings.start(connection, this.admit(connection));
   }
 
   renewed(connection: Connection, user: UserIdentity): void {
     const before = connection.user;
     connection.identify(user);
-    this.#expiry.watch(connection);
+    this.expiry.watch(connection);
     if (before === undefined || !sameAuthority(before, user)) this.subscriptions.reauthorise(connection);
   }
 
@@ -281,40 +295,20 @@ export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, Paylo
     return this.hooks.opened(connection);
   }
 
-  /** Runs the connection hooks, then serves the frames that came meanwhile. */
-  #start(connection: Connection, before: Promise<void>): void {
-    connection.enter('opening');
-    const opening = this.#runHooks(connection, before);
-    this.hooks.opening(connection, opening);
-    opening.catch((error: unknown) => {
-      const { code, retryAfterMs } = this.#frames.describe(error);
-      connection.fail(code, retryAfterMs);
-    });
+  openRecorded(connection: RecordConnection): Promise<void> {
+    return this.#openings.open(connection, Promise.resolve());
   }
 
-  async #runHooks(connection: Connection, before: Promise<void>): Promise<void> {
-    await before;
-    if (connection.phase !== 'opening') throw new RealtimeException('gone');
-    this.#requireCurrent(connection.user); // what is revoked from now on finds the connection
-    this.users.add(connection);
-    this.#expiry.watch(connection);
-    await this.#open.departures.expect(connection);
-    if (connection.phase !== 'opening') throw new RealtimeException('gone');
-    connection.hooked = true;
-    await this.application.connected(connection);
-    if (connection.phase !== 'opening') throw new RealtimeException('gone');
-    this.#enter(connection);
+  expect(connection: Connection): Promise<void> {
+    return this.#open.departures.expect(connection);
   }
 
-  #enter(connection: Connection): void {
-    connection.enter('open');
-    connection.greet();
-    this.#endpoints.get(connection.endpoint)?.enter(connection);
-    this.#frames.release(connection);
+  endpointOf({ endpoint }: Connection): Endpoint | undefined {
+    return this.#endpoints.get(endpoint);
   }
 
   received(connection: Connection, text: string | undefined): void {
-    this.#frames.receive(connection, text);
+    this.frames.receive(connection, text);
   }
 
   connectedData(connection: Connection): ConnectedData {
@@ -354,13 +348,14 @@ export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, Paylo
   }
 
   closing(connection: Connection): void {
-    this.#frames.drop(connection);
+    this.frames.drop(connection);
     this.#waiting.delete(connection);
     this.#heartbeat?.remove(connection);
-    this.#expiry.forget(connection);
+    this.expiry.forget(connection);
     this.#endpoints.get(connection.endpoint)?.clients.delete(connection);
     const { code } = connection.closed ?? {};
     const atOnce = code === closeCodeOf('forbidden') || code === closeCodeOf('revoked');
+    if (connection.recorded) return;
     for (const channel of [...connection.subscriptions.keys()]) {
       this.subscriptions.end(connection, channel, 'disconnected', atOnce);
     }
@@ -371,7 +366,8 @@ export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, Paylo
     this.#bindings.forget(connection);
     this.users.delete(connection);
     if (connection.place !== undefined) this.places.leave(connection.place);
-    this.#open.departures.left(connection);
+    if (connection.recorded) this.hooks.changed();
+    else this.#open.departures.left(connection);
   }
 
   /** The application bound handlers for a connection, or used them. */
@@ -415,6 +411,7 @@ export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, Paylo
   onResumed(): void {
     for (const channel of this.#parts?.subscriptions.channels.values() ?? []) channel.check();
     this.#parts?.revocations.reload();
+    this.#parts?.records.resumed();
   }
 
   onClaim({ connection: info }: Claim): Promise<void> {
@@ -425,14 +422,19 @@ export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, Paylo
   onFenced(): string {
     this.#node = randomUUID();
     for (const connection of this.connections.values()) {
+      if (connection.recorded) continue; // its record is not this node's alone
       connection.fenced = true;
       connection.fail('lease_lost');
     }
     return this.#node;
   }
 
+  onNudge(record: string, call?: string): void {
+    this.#parts?.records.nudged(record, call);
+  }
+
   onHold(hold: boolean): void {
-    this.#frames.hold(hold);
+    this.frames.hold(hold);
   }
 
   // The end.
@@ -446,7 +448,8 @@ export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, Paylo
     this.#state = 'draining';
     for (const act of this.#onDrain) act();
     this.#onDrain.clear();
-    for (const connection of this.connections.values()) connection.fail('draining');
+    this.#parts?.records.drain();
+    for (const connection of this.connections.values()) if (!connection.recorded) connection.fail('draining');
     if (await this.hooks.quiet(this.settings.drainTimeoutMs)) return;
     for (const connection of this.connections.values()) connection.terminate();
   }
@@ -475,11 +478,12 @@ export class Hub implements ConnectionHost, FrameHost, Gate, TicketOffice, Paylo
     const { session, subscriptions } = this.#open;
     const now = clock.now();
     subscriptions.sweep();
-    this.#expiry.sweep();
+    this.expiry.sweep();
     for (const connection of this.#waiting) {
       if (now - connection.openedAt >= limits.unauthenticatedMs) connection.fail('unauthenticated');
     }
     this.#bindings.sweep();
+    this.#open.records.sweep(this.accepting && this.#claims);
     // The registry and the sweep try again by themselves where the broker is away.
     session.sweep(this.accepting && this.#claims).catch(() => undefined);
   }

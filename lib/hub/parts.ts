@@ -4,28 +4,34 @@ import type { ChannelContext } from './channel.js';
 import type { Connection } from './connection.js';
 import { Control } from './control.js';
 import { Departures } from './departures.js';
+import type { FrameLimit } from './frame-limit.js';
+import type { Frames } from './frames.js';
 import type { Hooks } from './hooks.js';
 import type { BrokerSession } from './ports/broker.js';
 import { Presence } from './presence.js';
 import { Publisher } from './publisher.js';
 import { ReadGate } from './read-gate.js';
+import { Records, type RecordsHost } from './records.js';
 import { Revocations } from './revocations.js';
 import type { HubSettings } from './settings.js';
 import { Subscriptions } from './subscriptions.js';
 import { Tickets } from './tickets.js';
 import type { Turn } from './turn.js';
+import { Upstream } from './upstream.js';
 import type { Users } from './users.js';
 
 const READS_IN_FLIGHT = 64;
 
 /** What a hub has besides, which needs no broker. */
-export interface PartsHost {
+export interface PartsHost extends RecordsHost {
   readonly settings: HubSettings;
   readonly application: Application;
   readonly turn: Turn;
-  readonly connections: ReadonlyMap<string, Connection>;
+  readonly connections: Map<string, Connection>;
   readonly users: Users;
   readonly hooks: Hooks;
+  readonly frames: Frames;
+  readonly limit: FrameLimit;
 }
 
 /** The parts of a hub that work with its session at the broker. */
@@ -39,11 +45,12 @@ export interface Parts {
   readonly tickets: Tickets;
   readonly departures: Departures;
   readonly places: Census;
+  readonly records: Records;
 }
 
 /** Makes the parts, and joins them. */
 export function makeParts(session: BrokerSession, host: PartsHost): Parts {
-  const { settings, application, turn, connections, users, hooks } = host;
+  const { settings, application, turn, connections, users, hooks, frames, limit } = host;
   const { clock, log, graceMs, declarations, limits } = settings;
   const reads = new ReadGate(READS_IN_FLIGHT);
   const context: ChannelContext = { broker: session, clock, turn, reads, inlineBytes: limits.inlineBytes };
@@ -62,6 +69,15 @@ export function makeParts(session: BrokerSession, host: PartsHost): Parts {
   const control = new Control(publisher, connections, users, subscriptions, revocations, log);
   const tickets = new Tickets(session, clock);
   const departures = new Departures(session, subscriptions, application, hooks, clock, log);
-  const places = new Census(limits, clock, settings.broker.shared ? session : undefined);
-  return { session, publisher, presence, subscriptions, revocations, control, tickets, departures, places };
+  const places = new Census(limits, clock, settings.broker.shared ? session : undefined, session.records);
+  const { maxFrameBytes } = limits;
+  const store = session.records;
+  const upstream = new Upstream({ store, frames, limit, application, clock, maxFrameBytes });
+  const records = new Records(
+    host,
+    { store, subscriptions, declarations, presence, revocations, departures, places },
+    upstream,
+  );
+  control.records = records;
+  return { session, publisher, presence, subscriptions, revocations, control, tickets, departures, places, records };
 }

@@ -2,6 +2,8 @@ import type { SubscribeData, LostReason } from '../protocol/frames.js';
 import { formatPosition, parsePosition, type Position, type PositionParts } from '../protocol/position.js';
 import { Batch, itemBytes } from './batch.js';
 import { PAGE_ITEMS, type Channel, type Subscriber } from './channel.js';
+import type { ChannelDefinition } from './definition.js';
+import type { Membership } from './membership.js';
 import type { SlowConsumerPolicy, Source } from './outbox.js';
 import type { ReadResult } from './ports/broker.js';
 import type { RunItem } from './ports/link.js';
@@ -26,7 +28,7 @@ const STRIDE_BYTES = 64 * 1024;
  * history is the buffer: nothing live is written, pages are read as the sink has room, and it goes live in the turn in
  * which it reaches this node's position.
  */
-export class Subscription implements Subscriber, Source {
+export class Subscription implements Subscriber, Source, Membership {
   written = 0;
   queued: Source['queued'] = undefined;
   #state: 'authorising' | 'catching-up' | 'live' | 'ended' = 'authorising';
@@ -47,6 +49,10 @@ export class Subscription implements Subscriber, Source {
 
   get channelJson(): string {
     return this.of.channelJson;
+  }
+
+  get definition(): ChannelDefinition {
+    return this.of.definition;
   }
 
   get client(): string | undefined {

@@ -7,6 +7,7 @@ import type { Connection } from './connection.js';
 import { isChannelName, type ChannelDefinition, type ChannelMatch, type Declarations } from './definition.js';
 import { requireGrant } from './grants.js';
 import { mapBounded } from './map-bounded.js';
+import type { Membership } from './membership.js';
 import { presenceInfo, type Presence } from './presence.js';
 import { Subscription, type Resolved, type Sink } from './subscription.js';
 
@@ -101,7 +102,7 @@ export class Subscriptions {
         if (trusted || authority === connection.authority) return this.#begin(connection, prepared);
         requireGrant(connection.user, match.channel);
         const answer = this.#begin(connection, prepared);
-        this.track(this.#reauthorise(connection, [prepared.subscription]));
+        this.track(this.#reauthorise(connection, [connection.subscriptions.get(match.channel)!]));
         return answer;
       };
     } catch (error) {
@@ -134,11 +135,12 @@ export class Subscriptions {
     const subscription = connection.subscriptions.get(channel);
     if (subscription === undefined) return false;
     connection.subscriptions.delete(channel);
-    this.detach(subscription);
+    if (subscription instanceof Subscription) this.detach(subscription);
+    else connection.unpark(subscription);
     const match = this.declarations.match(channel)!;
     if (match.definition.presence) this.presence.leave(channel, connection.id, atOnce);
     if (reason !== 'disconnected') {
-      this.#registryChanged(connection);
+      if (!connection.recorded) this.#registryChanged(connection);
       this.track(this.application.unsubscribed(connection, match, reason));
     }
     return true;
@@ -156,7 +158,7 @@ export class Subscriptions {
     const subscription = connection.subscriptions.get(channel);
     if (subscription === undefined) return;
     this.end(connection, channel, 'removed', true);
-    connection.event(subscription, '$unsubscribed', data);
+    connection.unsubscribed(subscription, data);
   }
 
   /**
@@ -169,9 +171,9 @@ export class Subscriptions {
     if (subscriptions.length > 0) this.track(this.#reauthorise(connection, subscriptions));
   }
 
-  async #reauthorise(connection: Connection, subscriptions: readonly Subscription[]): Promise<void> {
+  async #reauthorise(connection: Connection, subscriptions: readonly Membership[]): Promise<void> {
     const { authority } = connection;
-    const granted: Subscription[] = [];
+    const granted: Membership[] = [];
     for (const subscription of subscriptions) {
       try {
         requireGrant(connection.user, subscription.channel);
@@ -303,13 +305,17 @@ export class Subscriptions {
     if (live !== undefined) return this.#answerAgain(live);
     this.#requireRoom(connection);
     this.#requireFollowed(subscription.of);
-    connection.subscriptions.set(match.channel, subscription);
     this.#empty.delete(subscription.of);
     const answer = subscription.begin(resolved);
-    this.#registryChanged(connection);
+    connection.subscribed(subscription, answer);
+    // With a record it is followed by links alone.
+    if (connection.recorded) this.detach(subscription);
+    else this.#registryChanged(connection);
     if (match.definition.presence) {
       const member = connection.user?.id ?? connection.client;
-      this.presence.join(match.channel, { connection: connection.id, member, info: presenceInfo(info) });
+      const recorded = connection.recorded ? { recorded: true } : {};
+      const entry = { connection: connection.id, member, info: presenceInfo(info), ...recorded };
+      this.presence.join(match.channel, entry);
     }
     return answer;
   }
@@ -319,8 +325,8 @@ export class Subscriptions {
   }
 
   /** A second subscribe of a live channel: its position, and nothing changes. */
-  #answerAgain(subscription: Subscription): SubscribeData {
-    const { size, ttlMs } = subscription.of.definition.retention;
+  #answerAgain(subscription: Membership): SubscribeData {
+    const { size, ttlMs } = subscription.definition.retention;
     return { position: subscription.settle(), size, windowMs: ttlMs };
   }
 

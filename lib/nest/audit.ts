@@ -83,10 +83,17 @@ export function describeFinding({ message, fix }: AuditFinding): string {
 }
 
 function protocols({ options: { transports }, handlers }: Deployment): AuditFinding[] {
-  if (!handlers || transports.some((transport) => typeof transport.upgrade === 'function')) return [];
+  if (!handlers || transports.some((wire) => typeof wire.upgrade === 'function' || wire.takesFrames === true))
+    return [];
   const names = transports.map(({ name }) => name).join(', ');
   const message = `Gateways take events, but peers cannot send any: of the transports (${names}) none carries frames to the server`;
-  return [{ check: 'protocols', message, fix: 'Add webSocket() to `transports`, or take events by HTTP controllers' }];
+  return [
+    {
+      check: 'protocols',
+      message,
+      fix: 'Add webSocket() or longPolling() to `transports`, or take events by HTTP controllers',
+    },
+  ];
 }
 
 function sharedBroker({ options: { broker }, replica }: Deployment): AuditFinding[] {

@@ -5,7 +5,7 @@ import { errorRow, RealtimeException } from '../protocol/errors.js';
 import type { ConnectionGuards } from './connection-guards.js';
 import { describeError } from './describe-error.js';
 import { dispatch } from './gateway-call.js';
-import type { BoundHandler, GatewayEndpoint, GatewayEndpoints } from './gateway-endpoints.js';
+import { isScoped, type BoundHandler, type GatewayEndpoint, type GatewayEndpoints } from './gateway-endpoints.js';
 import { GatewayPass } from './gateway-pass.js';
 import type { RealtimeAdapter } from './realtime.adapter.js';
 
@@ -35,7 +35,7 @@ export interface GatewayHost {
  */
 export class GatewayApplication implements Pick<
   Application,
-  'admit' | 'connected' | 'disconnected' | 'handle' | 'release'
+  'admit' | 'connected' | 'resumed' | 'disconnected' | 'handle' | 'release'
 > {
   #host: GatewayHost | undefined;
 
@@ -67,6 +67,34 @@ export class GatewayApplication implements Pick<
       throw refusal(error);
     } finally {
       connection.binding = handlers === undefined ? undefined : new Binding(handlers, leave);
+    }
+  }
+
+  /** Calls `handleResume` of the endpoint's gateways. Request-scoped ones are made anew, and their handlers kept. */
+  async resumed(connection: Connection): Promise<void> {
+    const endpoint = this.endpoints.at(connection);
+    if (endpoint === undefined) return;
+    const handlers = new Map<unknown, BoundHandler>();
+    const leave: ((reason: string) => void)[] = [];
+    try {
+      const running = endpoint.gateways
+        .filter((gateway) => !isScoped(gateway))
+        .map(({ wrapper }) => resume(wrapper.instance as object, connection));
+      if (endpoint.scoped > 0) {
+        const pass = new GatewayPass('handleConnection', false, (gateway) => {
+          return endpoint.gateways.some(({ wrapper }) => wrapper.instance === gateway)
+            ? undefined
+            : resume(gateway, connection);
+        });
+        connection.binding = pass;
+        this.#adapter.tell(endpoint.callbacks, connection, { handlers, leave });
+        await pass.settled(endpoint.scoped);
+      }
+      await Promise.all(running);
+    } catch (error) {
+      throw refusal(error);
+    } finally {
+      connection.binding = endpoint.scoped > 0 ? new Binding(handlers, leave) : undefined;
     }
   }
 
@@ -136,6 +164,20 @@ export class GatewayApplication implements Pick<
   get #adapter(): Pick<RealtimeAdapter, 'tell'> {
     return this.#host!.adapter;
   }
+}
+
+/** A gateway that wants to know when a connection comes to this node from another. */
+export interface OnGatewayResume<C = Connection> {
+  /**
+   * A connection over a transport that outlives its links came to this node from another one: `client` is an object of
+   * this node, with the `id`, `user` and `data` (JSON, at most 4 KiB) that it had there; other properties did not travel.
+   * To throw ends the connection. `handleConnection` has run when the connection was made, and does not run again.
+   */
+  handleResume(client: C): unknown;
+}
+
+async function resume(gateway: object, connection: Connection): Promise<void> {
+  await (gateway as Partial<OnGatewayResume>).handleResume?.(connection);
 }
 
 /**

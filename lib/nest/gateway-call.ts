@@ -58,6 +58,11 @@ export class GatewayCall {
     private readonly manual: boolean,
   ) {}
 
+  /** What names the frame over all its attempts. */
+  get key(): string | undefined {
+    return this.call.key;
+  }
+
   /** The handler answers by itself. */
   reply(data: unknown): void {
     this.call.answer(data);

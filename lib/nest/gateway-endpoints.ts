@@ -3,6 +3,7 @@ import { Endpoint } from '../hub/endpoint.js';
 import { endpointPath, eventsOf, gatewayOptionsOf, gatewayPortOf } from './gateway-metadata.js';
 import { GATEWAYS_ARE_CONFIGURED } from './gateway-features.js';
 import type { GatewayHook } from './gateway-hooks.js';
+import { isIdempotent } from './idempotent.decorator.js';
 import type { ProvidedClass } from './provided-classes.js';
 
 /** What Nest made of a `@SubscribeMessage()` method for one client. */
@@ -21,6 +22,8 @@ export class GatewayEndpoint {
   readonly callbacks: ConnectCallback[] = [];
   /** The events that its gateways take. */
   readonly events = new Set<unknown>();
+  /** Those whose handlers may run again. */
+  readonly idempotent = new Set<unknown>();
   /** How often Nest opened it: gateways whose options are written differently share no streams of hooks. */
   opened = 0;
   /**
@@ -31,7 +34,10 @@ export class GatewayEndpoint {
 
   add(gateway: ProvidedClass): void {
     this.gateways.push(gateway);
-    for (const { event } of eventsOf(gateway.metatype)) this.events.add(event);
+    for (const { event, method } of eventsOf(gateway.metatype)) {
+      this.events.add(event);
+      if (isIdempotent(gateway.metatype, method)) this.idempotent.add(event);
+    }
     if (isScoped(gateway)) this.scoped++;
   }
 

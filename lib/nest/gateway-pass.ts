@@ -15,12 +15,15 @@ export class GatewayPass implements HookPass {
   constructor(
     private readonly runs: GatewayHook | undefined,
     private readonly suppresses: boolean,
+    /** What is called in place of the hook. */
+    private readonly instead?: (gateway: object) => unknown,
   ) {}
 
   hook(name: GatewayHook, gateway: object, call: () => unknown): unknown {
     if (name === this.runs && !this.#gateways.has(gateway)) {
       this.#gateways.add(gateway);
-      this.#report(call);
+      const { instead } = this;
+      this.#report(instead === undefined ? call : () => instead(gateway));
       return undefined;
     }
     return name === 'handleConnection' && this.suppresses ? undefined : call();

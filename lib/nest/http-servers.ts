@@ -6,6 +6,7 @@ import { PeerHandshake } from '../security/handshake.js';
 import type { Transport } from '../hub/ports/transport.js';
 import { RequestRouter } from '../transports/router.js';
 import { PayloadTransport } from '../transports/payload.transport.js';
+import { SendTransport } from '../transports/send.transport.js';
 import { TicketTransport } from '../transports/ticket.transport.js';
 import { listenToUpgrades, mountRoutes, stepInFront } from './http-mount.js';
 import { describeFinding, UNTRUSTED_PROXY } from './audit.js';
@@ -27,7 +28,12 @@ export class HttpServers {
   ) {
     const { transports } = options;
     const issues = hub.auth.anonymous !== true;
-    const beside = [new PayloadTransport(hub), ...(issues ? [new TicketTransport(hub)] : [])];
+    const sends = transports.some(({ takesFrames }) => takesFrames === true);
+    const beside = [
+      new PayloadTransport(hub),
+      ...(sends ? [new SendTransport()] : []),
+      ...(issues ? [new TicketTransport(hub)] : []),
+    ];
     this.#transports = transports.length > 0 ? [...transports, ...beside] : transports;
     this.#handshake = new PeerHandshake(hub, options, () => {
       this.untrustedProxy = true;

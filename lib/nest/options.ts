@@ -5,6 +5,7 @@ import type { ChannelOptions } from '../hub/definition.js';
 import type { Authenticator } from '../hub/ports/authenticator.js';
 import type { Broker } from '../hub/ports/broker.js';
 import type { Transport } from '../hub/ports/transport.js';
+import { longPolling } from '../transports/long-polling.transport.js';
 import { sse } from '../transports/sse.transport.js';
 import { webSocket } from '../transports/websocket.transport.js';
 import { findSecurityMistakes } from '../security/options.js';
@@ -18,7 +19,7 @@ export interface RealtimeModuleOptions {
    * @defaultValue '/realtime'
    */
   path?: string;
-  /** The wires. `[]` makes the application publish only. @defaultValue `[webSocket(), sse()]` */
+  /** The wires. `[]` makes the application publish only. @defaultValue `[webSocket(), sse(), longPolling()]` */
   transports?: Transport[];
   /** What joins the nodes. The default serves one process only. @defaultValue `memoryBroker()` */
   broker?: Broker;
@@ -130,7 +131,7 @@ export function resolveOptions(options: RealtimeModuleOptions | undefined): Reso
   return {
     ...options,
     path: options.path ?? '/realtime',
-    transports: options.transports ?? [webSocket(), sse()],
+    transports: options.transports ?? [webSocket(), sse(), longPolling()],
     broker: options.broker ?? memoryBroker(),
     connectionGuards: options.connectionGuards ?? [],
     rejectMode: options.rejectMode ?? 'http',
@@ -170,7 +171,7 @@ function checkGuards(guards: unknown, report: Report): void {
 function checkTransports(transports: unknown, report: Report): void {
   if (transports === undefined) return;
   if (!Array.isArray(transports)) {
-    report('transports', `expected an array such as [webSocket(), sse()], got ${show(transports)}`);
+    report('transports', `expected an array such as [webSocket(), sse(), longPolling()], got ${show(transports)}`);
     return;
   }
   const seen = new Set<string>();

@@ -37,6 +37,14 @@ export class RealtimeApplication implements Application {
     return this.gateways.connected(connection);
   }
 
+  resumed(connection: Connection): Promise<void> {
+    return this.gateways.resumed(connection);
+  }
+
+  idempotent(connection: Connection, event: string): boolean {
+    return this.endpoints.at(connection)?.idempotent.has(event) ?? false;
+  }
+
   disconnected(connection: Connection): Promise<void> {
     return this.gateways.disconnected(connection);
   }

@@ -43,6 +43,11 @@ export function parseFrame(text: string): InboundFrame | BadFrame {
   } catch {
     return { bad: 'The frame is not JSON' };
   }
+  return checkFrame(value, text);
+}
+
+/** Checks a value, whose JSON text is given too, as a frame from a peer. Never throws and never repeats what it says. */
+export function checkFrame(value: unknown, text: string): InboundFrame | BadFrame {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return { bad: 'The frame is not an object' };
   const { id, event } = value as { id?: unknown; event?: unknown };
   if (id !== undefined && !isFrameId(id)) {
@@ -59,9 +64,9 @@ export function parseFrame(text: string): InboundFrame | BadFrame {
   return value as InboundFrame;
 }
 
-/** Whether JSON text is nested too deep, for pipes and handlers that walk through data level by level. */
-function isTooDeep(json: string): boolean {
-  if (json.length <= 2 * MAX_DEPTH) return false;
+/** Whether valid JSON text is nested too deep, for pipes and handlers that walk through data level by level. */
+export function isTooDeep(json: string, maxDepth = MAX_DEPTH): boolean {
+  if (json.length <= 2 * maxDepth) return false;
   let depth = 0;
   for (let at = 0; at < json.length; at++) {
     switch (json.charCodeAt(at)) {
@@ -70,7 +75,7 @@ function isTooDeep(json: string): boolean {
         break;
       case 0x5b: // [
       case 0x7b: // {
-        if (++depth > MAX_DEPTH) return true;
+        if (++depth > maxDepth) return true;
         break;
       case 0x5d: // ]
       case 0x7d: // }

@@ -32,8 +32,22 @@ export class HandshakeRates {
     return this.#buckets.size;
   }
 
+  /** Throws `rate_limited` where a handshake would be refused; debits none. */
+  check(ip: string): void {
+    this.#look(ip);
+  }
+
   /** Debits a handshake. Throws `rate_limited`. */
   take(ip: string): void {
+    const { now, address, bucket } = this.#look(ip);
+    this.#nodeBucket = this.#perNode.spend(this.#nodeBucket, now);
+    if (address === undefined) return;
+    this.#buckets.delete(address); // goes to the end
+    this.#buckets.set(address, this.#perAddress.spend(bucket, now));
+    if (this.#buckets.size > MAX_ADDRESSES) this.#buckets.delete(this.#buckets.keys().next().value!);
+  }
+
+  #look(ip: string): { now: number; address: string | undefined; bucket: number } {
     const now = this.#perNode.now();
     if (Math.abs(now - this.#sweptAt) >= SWEEP_MS) this.#sweep(now);
     const address = this.#perAddress.limited ? addressSubject(ip) : undefined;
@@ -42,11 +56,7 @@ export class HandshakeRates {
     if (waitMs > 0) throw tooFast('Too many handshakes of this address', waitMs);
     const waitForNode = this.#perNode.waitMs(this.#nodeBucket, now);
     if (waitForNode > 0) throw tooFast('Too many handshakes', waitForNode);
-    this.#nodeBucket = this.#perNode.spend(this.#nodeBucket, now);
-    if (address === undefined) return;
-    this.#buckets.delete(address); // goes to the end
-    this.#buckets.set(address, this.#perAddress.spend(bucket, now));
-    if (this.#buckets.size > MAX_ADDRESSES) this.#buckets.delete(this.#buckets.keys().next().value!);
+    return { now, address, bucket };
   }
 
   /** Forgets the buckets that are full. A clock that was set back empties none for longer than it takes to fill. */

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Arrival, Gate, Handshake, Visit } from '../hub/ports/arrival.js';
 import { identify } from '../hub/ports/authenticator.js';
-import type { AdmittedConnection } from '../hub/ports/transport.js';
+import type { AdmittedConnection, Reception, ResumedConnection } from '../hub/ports/transport.js';
 import { RealtimeException } from '../protocol/errors.js';
 import { extractCredentials, selectSubprotocol } from './credentials.js';
 import { HandshakeRates } from './handshake-rates.js';
@@ -62,7 +62,7 @@ export class PeerHandshake implements Handshake {
 
   async perform(visit: Visit): Promise<AdmittedConnection> {
     const { gate } = this;
-    const { endpoint, transport, request, query, params } = visit;
+    const { endpoint, transport, request, query, params, recorded } = visit;
     this.#requireAccepting();
     if (!this.#origins.allows(request)) throw new RealtimeException('origin_refused');
     const ip = this.#proxies.clientAddress(request);
@@ -81,6 +81,7 @@ export class PeerHandshake implements Handshake {
         params,
         ...(place && { place }),
         ...identity,
+        ...(recorded && { recorded }),
       });
       if (identity.awaitsToken) return connection; // guards run once the token is there
       await this.#inTime(gate.admit(connection));
@@ -91,6 +92,66 @@ export class PeerHandshake implements Handshake {
       else if (place !== undefined) gate.places.leave(place);
       throw error;
     }
+  }
+
+  receive(visit: Visit): Reception {
+    return {
+      begin: () => this.#begin(visit),
+      establish: async (wish) => {
+        const connection = await this.perform({ ...visit, recorded: true });
+        return this.#orForget(connection, this.gate.records.establish(connection, wish));
+      },
+      read: async (wish) => {
+        const connection = await this.perform(visit);
+        const answer = await this.#orForget(connection, this.gate.records.read(connection, wish));
+        this.gate.forget(connection);
+        return answer;
+      },
+      resume: (pass) => this.#resume(visit, pass),
+    };
+  }
+
+  #begin({ request }: Visit): () => void {
+    this.#requireAccepting();
+    if (!this.#origins.allows(request)) throw new RealtimeException('origin_refused');
+    const place = this.gate.places.enter(this.#proxies.clientAddress(request));
+    return () => this.gate.places.leave(place);
+  }
+
+  async #orForget<T>(connection: AdmittedConnection, step: Promise<T>): Promise<T> {
+    try {
+      return await step;
+    } catch (error) {
+      this.gate.forget(connection);
+      throw error;
+    }
+  }
+
+  /**
+   * A pass that is none any more costs a handshake; one that this node knows costs nothing. Who comes with others than
+   * the credentials before renews them so.
+   */
+  async #resume(visit: Visit, pass: string): Promise<ResumedConnection> {
+    const { records } = this.gate;
+    const { endpoint, request, query, params, secrets } = visit;
+    this.#requireAccepting();
+    if (!this.#origins.allows(request)) throw new RealtimeException('origin_refused');
+    const ip = this.#proxies.clientAddress(request);
+    const known = records.knows(pass);
+    if (!known) this.#rates.check(ip);
+    let connection: ResumedConnection;
+    try {
+      connection = await records.resume(pass, { endpoint, request, query, params, ip });
+    } catch (error) {
+      this.#rates.take(ip);
+      throw error;
+    }
+    const { auth } = this.gate;
+    const credentials = auth.anonymous ? undefined : extractCredentials(request, auth, secrets);
+    if (credentials === undefined || records.isKnownToken(connection, credentials.token)) return connection;
+    const user = await this.#inTime(identify(auth, credentials));
+    records.renew(connection, user, credentials.token);
+    return connection;
   }
 
   abandon(connection: AdmittedConnection): void {

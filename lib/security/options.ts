@@ -12,7 +12,7 @@ const MAX_HOPS = 32;
 /** A token of RFC 6265, section 4.1.1. */
 const COOKIE_NAME = /^[\w!#$%&'*+.^`|~-]+$/;
 /** What else is read from the query. */
-const OTHER_PARAMETERS = ['channels', 'format', 'client', 'lastEventId', 'ticket'];
+const OTHER_PARAMETERS = ['channels', 'format', 'client', 'lastEventId', 'cursor', 'inbox', 'ticket'];
 
 /** Checks `origins`, `trustedProxies`, `rejectMode`, and where `auth` takes tokens from; finds all mistakes at once. */
 export function findSecurityMistakes(options: {

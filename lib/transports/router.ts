@@ -5,7 +5,6 @@ import type {
   AdmittedConnection,
   Refusal,
   RequestExchange,
-  ResponseHeaders,
   Transport,
   UpgradeExchange,
 } from '../hub/ports/transport.js';
@@ -13,6 +12,7 @@ import { encodeEvent } from '../protocol/encode.js';
 import { errorRow, retryAfterClose, RealtimeException } from '../protocol/errors.js';
 import { whenOver } from './departure.js';
 import { refusalOf, refusalWith, refuseRequest, refuseUpgrade } from './refusal.js';
+import { addHeaders } from './response-headers.js';
 import { queryOf, Routes, type RouteMatch } from './routes.js';
 
 /** What a router is made of. */
@@ -59,7 +59,7 @@ export class RequestRouter {
   /** Serves a plain request. False: the path is not ours, the application goes on. */
   handleRequest(request: IncomingMessage, response: ServerResponse): boolean {
     const match = this.#routes.match(request.url);
-    if (match === undefined || (match.route.root && match.route.transport.request === undefined)) return false;
+    if (match === undefined || (match.route.root && !servesRequests(match.route.transport))) return false;
     const secrets = this.#options.handshake.takeSecrets(request);
     this.#serve(match, request, response, secrets).catch(this.#options.onError);
     return true;
@@ -90,7 +90,7 @@ export class RequestRouter {
     const cors = handshake.cors(request);
     for (const [name, value] of Object.entries(cors ?? {})) response.setHeader(name, value);
     const mistake = requestMistake(request, match);
-    if (request.method === 'OPTIONS' && transport.request !== undefined) {
+    if (request.method === 'OPTIONS' && servesRequests(transport)) {
       if (cors === undefined) exchange.refuse(refusalWith('origin_refused'));
       else answerPreflight(request, response, transport.methods);
     } else if (mistake !== undefined) {
@@ -105,12 +105,17 @@ export class RequestRouter {
     const { request, query } = exchange;
     let gone = false;
     whenOver(exchange, () => (gone = true));
+    const { transport } = match.route;
     let connection: AdmittedConnection | undefined;
     try {
+      if (transport.serve !== undefined) {
+        await transport.serve(exchange, handshake.receive(visit(match, request, query, secrets)));
+        return;
+      }
       connection = await handshake.perform(visit(match, request, query, secrets));
       if (gone) throw new RealtimeException('gone');
       addHeaders(exchange.response, connection.responseHeaders);
-      await match.route.transport.request!(exchange, connection);
+      await transport.request!(exchange, connection);
     } catch (error) {
       if (connection !== undefined) handshake.abandon(connection);
       exchange.refuse(this.#describe(error));
@@ -222,9 +227,8 @@ function upgradeMistake(request: IncomingMessage, { route, params }: RouteMatch)
   return params === undefined ? badParams() : undefined;
 }
 
-/** Adds what guards set; the router's own headers stay. */
-function addHeaders(response: ServerResponse, headers: ResponseHeaders = {}): void {
-  for (const [name, value] of Object.entries(headers)) if (!response.hasHeader(name)) response.setHeader(name, value);
+function servesRequests(transport: Transport): boolean {
+  return transport.request !== undefined || transport.serve !== undefined;
 }
 
 function badParams(): Refusal {

@@ -2,6 +2,7 @@ import { memoryBroker } from '../../lib/brokers/memory.broker.js';
 import { memorySurgery } from '../support/log-surgery.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { describeBroker } from './broker.conformance.js';
+import { describeRecords } from './records.conformance.js';
 
 describeBroker(
   'memory',
@@ -17,4 +18,14 @@ describeBroker(
     };
   },
   { time: 'manual', unitMs: 1_000, surgery: true, keySlack: 0 },
+);
+
+describeRecords(
+  'memory',
+  () => {
+    const clock = new ManualClock();
+    const broker = memoryBroker({ clock });
+    return { broker: () => broker, pass: (ms) => clock.pass(ms), dispose: () => Promise.resolve() };
+  },
+  { unitMs: 1_000 },
 );

@@ -306,7 +306,7 @@ describe('wrong options fail the start', () => {
     [{ auth: { authenticate: () => undefined, cookie: 'a b' } }, 'auth.cookie: expected the name of a cookie'],
     [
       { auth: { authenticate: () => undefined, query: 'channels' } },
-      'auth.query: expected the name of a query parameter, other than channels, format, client, lastEventId, ticket',
+      'auth.query: expected the name of a query parameter, other than channels, format, client, lastEventId, cursor, inbox, ticket',
     ],
     [
       { auth: { authenticate: () => undefined, cookie: 'session' }, origins: '*' },

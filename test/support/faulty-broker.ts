@@ -1,5 +1,6 @@
 import { MemoryBroker } from '../../lib/brokers/memory.broker.js';
 import type { Broker, BrokerListener, BrokerSession, Envelope, PresenceChange } from '../../lib/hub/ports/broker.js';
+import type { RecordStore } from '../../lib/hub/ports/records.js';
 import { RealtimeException } from '../../lib/protocol/errors.js';
 import { memorySurgery } from './log-surgery.js';
 import type { LogSurgery } from './log-surgery.js';
@@ -14,7 +15,9 @@ export type AnnouncementKind = 'envelope' | 'presence';
 export type AnnouncementFate = 'deliver' | 'lose' | 'repeat' | 'delay';
 
 /** The calls that can fail. */
-export type CallName = Exclude<keyof BrokerSession, 'close'>;
+export type CallName = Exclude<keyof BrokerSession, 'close' | 'records' | 'available'>;
+/** The calls about records that can fail. */
+export type RecordCallName = Exclude<keyof RecordStore, 'lasting'>;
 
 /**
  * What becomes of a call. `unavailable`: nothing is applied, `broker_unavailable`. `unapplied` and `applied`: both
@@ -103,6 +106,7 @@ class Faults {
       onClaim: (claim) => hub.onClaim(claim),
       onFenced: () => hub.onFenced(),
       onHold: (hold) => hub.onHold(hold),
+      onNudge: (record, call) => this.deliver(() => hub.onNudge(record, call)),
     };
   }
 
@@ -122,7 +126,8 @@ class Faults {
 
 /** A session that fails as it is told. */
 export class FaultySession implements BrokerSession {
-  private readonly callFates = new Map<CallName, CallFate[]>();
+  readonly records: RecordStore;
+  private readonly callFates = new Map<CallName | RecordCallName, CallFate[]>();
   private readonly unanswered: (() => void)[] = [];
 
   readonly append = this.faulty('append');
@@ -149,7 +154,14 @@ export class FaultySession implements BrokerSession {
   constructor(
     private readonly inner: BrokerSession,
     private readonly faults: Faults,
-  ) {}
+  ) {
+    this.records = new Proxy(inner.records, {
+      get: (store, name: keyof RecordStore) => {
+        if (name === 'lasting') return store.lasting;
+        return (...args: unknown[]) => this.meet(name, () => (store[name] as (...args: unknown[]) => any)(...args));
+      },
+    });
+  }
 
   get available(): boolean {
     return this.inner.available;
@@ -165,7 +177,7 @@ export class FaultySession implements BrokerSession {
   }
 
   /** Sets the fates of the next calls of a name, one each, after those set before. Later ones succeed. */
-  calls(name: CallName, ...fates: CallFate[]): void {
+  calls(name: CallName | RecordCallName, ...fates: CallFate[]): void {
     const known = this.callFates.get(name);
     if (known) known.push(...fates);
     else this.callFates.set(name, fates);
@@ -217,19 +229,23 @@ export class FaultySession implements BrokerSession {
   }
 
   private faulty<N extends CallName>(name: N): BrokerSession[N] {
-    const call = async (...args: unknown[]): Promise<unknown> => {
-      const fate = this.callFates.get(name)?.shift() ?? 'ok';
-      if (this.faults.paused || fate === 'unavailable') throw new RealtimeException('broker_unavailable');
-      if (fate === 'unapplied') throw new RealtimeException('outcome_unknown');
-      const result = (this.inner[name] as (...args: unknown[]) => Promise<unknown>)(...args);
-      if (fate === 'delay') {
-        result.catch(() => undefined); // seen when it is answered
-        await new Promise<void>((resolve) => this.unanswered.push(resolve));
-      }
-      const value = await result;
-      if (fate === 'applied') throw new RealtimeException('outcome_unknown');
-      return value;
-    };
+    const call = (...args: unknown[]): Promise<unknown> =>
+      this.meet(name, () => (this.inner[name] as (...args: unknown[]) => Promise<unknown>)(...args));
     return call as BrokerSession[N];
+  }
+
+  /** Makes a call, as its fate has it. */
+  private async meet(name: CallName | RecordCallName, call: () => Promise<unknown>): Promise<unknown> {
+    const fate = this.callFates.get(name)?.shift() ?? 'ok';
+    if (this.faults.paused || fate === 'unavailable') throw new RealtimeException('broker_unavailable');
+    if (fate === 'unapplied') throw new RealtimeException('outcome_unknown');
+    const result = call();
+    if (fate === 'delay') {
+      result.catch(() => undefined); // seen when it is answered
+      await new Promise<void>((resolve) => this.unanswered.push(resolve));
+    }
+    const value = await result;
+    if (fate === 'applied') throw new RealtimeException('outcome_unknown');
+    return value;
   }
 }

@@ -152,6 +152,8 @@ export class Fleet {
 export const openApplication: Application = {
   admit: () => Promise.resolve(),
   connected: () => Promise.resolve(),
+  resumed: () => Promise.resolve(),
+  idempotent: () => false,
   disconnected: () => Promise.resolve(),
   handle: () => false,
   release: () => undefined,

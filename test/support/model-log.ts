@@ -30,6 +30,7 @@ export class ModelLog {
       onResumed: ignore,
       onClaim: () => Promise.resolve(),
       onFenced: () => 'model',
+      onNudge: () => undefined,
       onHold: ignore,
     });
     for (const channel of channels) await session.subscribe(channel);

@@ -9,6 +9,7 @@ export class RecordingNode {
   readonly changes: { channel: string; change: PresenceChange }[] = [];
   readonly claims: Claim[] = [];
   readonly holds: boolean[] = [];
+  readonly nudges: { record: string; call: string | undefined }[] = [];
   resumed = 0;
   fenced = 0;
   /** What the claims' hooks do. */
@@ -34,6 +35,7 @@ export class RecordingNode {
         node.told(() => (node.fenced += 1));
         return `${name}-${node.fenced}`;
       },
+      onNudge: (record, call) => node.told(() => node.nudges.push({ record, call })),
       onHold: (hold) => node.told(() => node.holds.push(hold)),
     });
     return node;

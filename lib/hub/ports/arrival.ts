@@ -2,7 +2,15 @@ import type { IncomingMessage } from 'node:http';
 import type { UserIdentity } from '../identity.js';
 import type { Authenticator } from './authenticator.js';
 import type { Clock } from './clock.js';
-import type { AdmittedConnection } from './transport.js';
+import type {
+  AdmittedConnection,
+  Established,
+  EstablishWish,
+  PollAnswer,
+  ReadWish,
+  Reception,
+  ResumedConnection,
+} from './transport.js';
 
 /** How a peer arrived. */
 export interface Arrival {
@@ -22,6 +30,27 @@ export interface Arrival {
   readonly awaitsToken: boolean;
   /** Its place, which is left when the connection ends. Without one it is not counted. */
   readonly place?: Place;
+  /** Whether it is to outlive its links. */
+  readonly recorded?: boolean;
+}
+
+/** A request of a connection that exists: how it arrived here. */
+export type Return = Pick<Arrival, 'endpoint' | 'request' | 'ip' | 'query' | 'params'>;
+
+/** Connections that outlive their links. */
+export interface RecordOffice {
+  /** Whether this node knows a pass, so that nobody has to be asked. */
+  knows(pass: string): boolean;
+  /** Gives an admitted connection a record, and runs its hooks. Its place is left: it is counted by its record. */
+  establish(connection: AdmittedConnection, wish: EstablishWish): Promise<Established>;
+  /** Reads channels for an admitted connection. */
+  read(connection: AdmittedConnection, wish: ReadWish): Promise<PollAnswer>;
+  /** Finds the connection of a pass. Rejects with `gone`. */
+  resume(pass: string, arrived: Return): Promise<ResumedConnection>;
+  /** Whether a token is the one that the connection came with last. */
+  isKnownToken(connection: ResumedConnection, token: string): boolean;
+  /** The peer brought other credentials than before. Rejects with `forbidden` for those of somebody else. */
+  renew(connection: ResumedConnection, user: UserIdentity, token: string): void;
 }
 
 /** How many handshakes there may be per second; `Infinity`: any number. */
@@ -59,6 +88,8 @@ export interface Gate {
    * refuse; the connection is then forgotten.
    */
   admit(connection: AdmittedConnection): Promise<void>;
+  /** Connections that outlive their links. */
+  readonly records: RecordOffice;
   /** Forgets a connection that will get no link; its place is left. */
   forget(connection: AdmittedConnection): void;
 }
@@ -79,6 +110,8 @@ export interface Visit {
   readonly takesTickets: boolean;
   /** Whether it will be no connection: it takes no place. */
   readonly passing: boolean;
+  /** Whether the connection is to outlive its links. */
+  readonly recorded?: boolean;
 }
 
 /**
@@ -94,6 +127,8 @@ export interface Handshake {
   subprotocol(request: IncomingMessage): 'bearer' | undefined;
   /** Resolves with the admitted connection; rejects with a `RealtimeException` to refuse, nothing is left behind then. */
   perform(visit: Visit): Promise<AdmittedConnection>;
+  /** Receives a request of a transport that asks for the handshake itself. */
+  receive(visit: Visit): Reception;
   /** Forgets an admitted connection that will get no link, or has lost it. Idempotent. */
   abandon(connection: AdmittedConnection): void;
 }

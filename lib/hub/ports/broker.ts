@@ -1,6 +1,7 @@
 import type { Position } from '../../protocol/position.js';
 import type { PresenceAnswer } from '../../protocol/frames.js';
 import type { Revocation } from './revocation.js';
+import type { RecordStore } from './records.js';
 
 /**
  * What joins the nodes. A broker is a value made by a factory; each hub opens its own session on it. Two hubs that
@@ -48,6 +49,11 @@ export interface BrokerListener {
    * (`false`). Called only where the broker was told to fence, and when the process itself had stood still.
    */
   onHold(hold: boolean): void;
+  /**
+   * Something happened to a record that this node has the link of: look at it. With a call (the JSON text of a frame's
+   * id): the peer cancels that call, which this node runs. May be lost, late or repeated.
+   */
+  onNudge(record: string, call?: string): void;
 }
 
 /** A connection of a dead node, in this node's hands. */
@@ -139,6 +145,8 @@ export interface PresenceEntry {
   readonly member: string;
   /** JSON value of at most 1 KiB. */
   readonly info: unknown;
+  /** Whether the connection has a record, so that it stays a member where this node ends. */
+  readonly recorded?: boolean;
 }
 
 /** What is known of a connection on every node. */
@@ -173,6 +181,8 @@ export interface RegisteredConnection {
 export interface BrokerSession {
   /** Whether the broker answers and every subscription is in force, as far as this node knows now. Asks nobody. */
   readonly available: boolean;
+  /** The records of connections that outlive their links. */
+  readonly records: RecordStore;
 
   /**
    * Appends a turn's publications of one channel: offsets +1 each, all with `tag`; keeps `size + 1`; renews the
@@ -204,7 +214,7 @@ export interface BrokerSession {
   update(connection: RegisteredConnection): Promise<void>;
   /** The connection is over, and its hooks have run: they run elsewhere if this node dies before. */
   unregister(connection: string): Promise<void>;
-  /** The registered connections of all nodes. */
+  /** The registered connections of all nodes; those with a record are listed by {@link RecordStore.list}. */
   connections(filter: { userId?: string; channel?: string }): Promise<ConnectionInfo[]>;
   /**
    * How many registered connections of other nodes each subject has (see `subjectsOf`), in order; those that have ended

@@ -67,6 +67,10 @@ export interface Transport {
   refuseUpgrade?(exchange: UpgradeExchange, code: number, reason: string, disconnectFrame: string): void;
   /** Serves a request for an admitted connection. A rejection is answered as a refusal. */
   request?(exchange: RequestExchange, connection: AdmittedConnection): Promise<void>;
+  /** Serves a request by itself, in place of `request`: its reception does the handshake when it is asked to. */
+  serve?(exchange: RequestExchange, reception: Reception): Promise<void>;
+  /** Whether peers can send frames, though there is no upgrade. @defaultValue false */
+  readonly takesFrames?: boolean;
   /** Answers a refusal in the wire's own way. False: it is answered as everywhere, by its status and `{ error }`. */
   refuseRequest?(exchange: RequestExchange, refusal: Refusal): boolean;
   /** Destroys what the hub has not closed. */
@@ -79,6 +83,85 @@ export interface TransportSettings {
   readonly maxFrameBytes: number;
   /** `Infinity`: there is no limit. */
   readonly maxChannels: number;
+}
+
+/** Where a peer is in a channel; `undefined` where it did not say. */
+export type PositionOf = (channel: string, slot: number | undefined) => Position | undefined;
+
+/** What a poll asks for. */
+export interface PollRequest {
+  /** The frames of the inbox up to here have arrived. */
+  readonly inbox: number;
+  readonly positionOf: PositionOf;
+  /** For how long it may be held, ms. */
+  readonly holdMs: number;
+  /** Calls back when the peer is gone. */
+  onGone(act: () => void): void;
+}
+
+/** What a poll is answered. */
+export interface PollAnswer {
+  /** Frames as JSON text; several in one chunk are separated by commas. */
+  readonly frames: readonly Buffer[];
+  /** Where the peer is after them, and the channel's number in cursors. */
+  readonly positions: ReadonlyMap<string, { readonly position: Position; readonly slot: number | undefined }>;
+  /** What the next poll acknowledges. */
+  readonly inbox: number;
+  /** A newer poll of the connection took over. */
+  readonly superseded: boolean;
+}
+
+/** What a peer wants of a new connection that outlives its links. */
+export interface EstablishWish {
+  /** What the peer calls itself. */
+  readonly client: string | undefined;
+  /** The channels to subscribe to, and where the peer is in them. */
+  readonly channels: ReadonlyMap<string, Position | undefined>;
+}
+
+/** A new connection that outlives its links. */
+export interface Established {
+  /** What its links prove themselves by. */
+  readonly pass: string;
+  readonly connected: ConnectedData;
+  readonly channels: Readonly<Record<string, SubscribeData | { readonly error: ErrorBody }>>;
+  readonly responseHeaders: ResponseHeaders | undefined;
+}
+
+/** A read of channels without a connection. */
+export interface ReadWish extends Omit<PollRequest, 'inbox'> {
+  readonly channels: readonly string[];
+}
+
+/** What became of a sequence of frames. */
+export interface SendAnswer {
+  readonly seq: number;
+  /** The answers, as the JSON text of an array. */
+  readonly answers: string;
+}
+
+/** A connection that outlives its links, as a transport uses it. */
+export interface ResumedConnection {
+  readonly id: string;
+  /** Waits for something to tell. Rejects with a `RealtimeException`; `gone` where the connection is over. */
+  poll(request: PollRequest): Promise<PollAnswer>;
+  /** Runs frames in order, at most once each. */
+  sendFrames(seq: number, frames: readonly unknown[]): Promise<SendAnswer>;
+}
+
+/** The handshake of one request, for a transport that serves requests by itself. */
+export interface Reception {
+  /**
+   * Takes a place for the request while its body is read; the returned function gives it back. Throws `draining`,
+   * `origin_refused` or `too_many_connections`.
+   */
+  begin(): () => void;
+  /** Makes a connection that outlives its links, by the handshake of every wire. */
+  establish(wish: EstablishWish): Promise<Established>;
+  /** Reads channels, by the handshake of every wire: without connection hooks, and nothing is left of it. */
+  read(wish: ReadWish): Promise<PollAnswer>;
+  /** Finds the connection of a pass. Rejects with `gone` where there is none any more. */
+  resume(pass: string): Promise<ResumedConnection>;
 }
 
 /** A connection whose handshake was passed, as a transport uses it. */

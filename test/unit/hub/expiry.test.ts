@@ -162,6 +162,7 @@ describe('Expiry', () => {
       phase: 'open',
       told,
       deliver: () => told.push('$refresh'),
+      asked: () => undefined,
       fail: (code: string) => told.push(code),
     };
     return fake as unknown as Connection & { told: string[] };

@@ -27,6 +27,9 @@ class Rig {
           this.places--;
         },
       },
+      get records(): never {
+        throw new Error('no pass is offered');
+      },
       redeem: () => Promise.reject(new Error('no ticket is offered')),
       arrive: () => ({}) as AdmittedConnection,
       admit: parts.admit ?? (() => Promise.resolve()),

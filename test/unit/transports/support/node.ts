@@ -5,6 +5,7 @@ import { memoryBroker } from '../../../../lib/brokers/memory.broker.js';
 import type { Application } from '../../../../lib/hub/application.js';
 import type { Connection } from '../../../../lib/hub/connection.js';
 import type { ChannelOptions } from '../../../../lib/hub/definition.js';
+import type { Broker } from '../../../../lib/hub/ports/broker.js';
 import { Hub } from '../../../../lib/hub/hub.js';
 import { UserIdentity } from '../../../../lib/hub/identity.js';
 import type { Authenticator } from '../../../../lib/hub/ports/authenticator.js';
@@ -14,6 +15,8 @@ import { resolveSettings, type LimitOptions } from '../../../../lib/hub/settings
 import { RealtimeException } from '../../../../lib/protocol/errors.js';
 import { PeerHandshake, type HandshakeOptions } from '../../../../lib/security/handshake.js';
 import { RequestRouter } from '../../../../lib/transports/router.js';
+import { longPolling } from '../../../../lib/transports/long-polling.transport.js';
+import { SendTransport } from '../../../../lib/transports/send.transport.js';
 import { sse } from '../../../../lib/transports/sse.transport.js';
 import { webSocket } from '../../../../lib/transports/websocket.transport.js';
 import { secret } from '../../../support/secrets.js';
@@ -29,6 +32,8 @@ export interface NodeOptions extends HandshakeOptions {
   transports?: Transport[];
   rejectMode?: 'http' | 'close';
   paths?: string[];
+  /** Shared by nodes that are to be joined. */
+  broker?: Broker;
   /** Whether peers are let in from the start. */
   accepting?: boolean;
   /** Serves what the router leaves. */
@@ -60,6 +65,8 @@ function applicationWith(parts: Partial<Application>): Application {
   return {
     admit: () => Promise.resolve(),
     connected: () => Promise.resolve(),
+    resumed: () => Promise.resolve(),
+    idempotent: () => false,
     disconnected: () => Promise.resolve(),
     handle(_connection, data, call) {
       if (call.event !== 'echo') return false;
@@ -95,12 +102,16 @@ export class TestNode {
   }
 
   static async start(options: NodeOptions = {}): Promise<TestNode> {
-    const { paths = ['/realtime'], transports = [webSocket(), sse()], fallback = notFound } = options;
+    const {
+      paths = ['/realtime'],
+      transports = [webSocket(), sse(), longPolling(), new SendTransport()],
+      fallback = notFound,
+    } = options;
     const errors: unknown[] = [];
     const { connected, disconnected, ...application } = options.application ?? {};
     const hub = new Hub(
       resolveSettings({
-        broker: memoryBroker(),
+        broker: options.broker ?? memoryBroker(),
         channels: { 'chat.:room': { publish: true }, 'quiet.:n': { history: false } },
         log: { warn: () => undefined, error: (message, error) => errors.push(error ?? message) },
         heartbeat: options.heartbeat ?? { intervalMs: 60_000, timeoutMs: 60_000 },

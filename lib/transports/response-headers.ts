@@ -1,0 +1,7 @@
+import type { ServerResponse } from 'node:http';
+import type { ResponseHeaders } from '../hub/ports/transport.js';
+
+/** Adds what guards set to a response; what it has already stays. */
+export function addHeaders(response: ServerResponse, headers: ResponseHeaders = {}): void {
+  for (const [name, value] of Object.entries(headers)) if (!response.hasHeader(name)) response.setHeader(name, value);
+}
