@@ -53,7 +53,7 @@ describe.each(platforms)('the client on $name', (platform) => {
     dispose = [];
   });
 
-  async function startNode(broker = memoryBroker()): Promise<RunningApp> {
+  async function startNode(broker: Broker = memoryBroker()): Promise<RunningApp> {
     const node = await startApp(platform, {
       imports: [
         RealtimeModule.forRoot({
