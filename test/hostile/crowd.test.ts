@@ -70,7 +70,7 @@ describe.each(platforms)(`beside ${HEALTHY} healthy peers on $name`, (platform) 
   it(
     'stalled readers cost what they may, a flooding writer is expelled, and the others lose nothing',
     async () => {
-      const target = await start(platform, { limits: { framesPerSecond: 100 } });
+      const target = await start(platform, { limits: { framesPerSecond: 100, inlineBytes: false } });
       const realtime = target.app.get(RealtimeService);
       const readers: Reader[] = [];
       for (let i = 0; i < HEALTHY; i += 50) {
