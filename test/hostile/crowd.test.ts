@@ -174,11 +174,11 @@ describe.each(platforms)('a flood of connections on $name', (platform) => {
         sockets.push(socket);
         statuses.set(answer.slice(9, 12), (statuses.get(answer.slice(9, 12)) ?? 0) + 1);
         if (answer.startsWith('HTTP/1.1 429'))
-          expect(answer).toMatch(/\r\nretry-after: \d+\r\n.*"code":"rate_limited"/s);
+          expect(answer).toMatch(/\r\nretry-after: \d+\r\n.*"code":"(rate_limited|too_many_connections)"/s);
       }
     }
     expect([...statuses.keys()].sort()).toEqual(['101', '429']);
-    expect(statuses.get('101')).toBeLessThan(1_024);
+    expect(statuses.get('101')).toBeLessThanOrEqual(1_024);
     const { answer, socket } = await knock(target.port, upgrade(target.port), '127.0.0.2');
     sockets.push(socket);
     expect(answer).toMatch(/^HTTP\/1\.1 101 /);
