@@ -66,7 +66,7 @@ class DeadSocket {
 }
 
 /** How long a cut lasts unless it is ended before. */
-export const CUT_MS = 6_000;
+export const CUT_MS = 15_000;
 
 /** Makes a button cut and restore the cable. */
 export function bindCutButton(button, cable, onCut) {
