@@ -1,5 +1,5 @@
 // Across nodes: published on one, peers on another, Redis between. Few peers, so that what crosses is what costs, not
-// the fan-out behind it. 128 bytes of data; 1 and 32 publications in each turn of the event loop, and a fixed rate.
+// the fan-out behind it. 128 bytes of data; 1 and 32 publications in each turn of the event loop, and fixed rates.
 import { Load, Server } from '../support/processes.mjs';
 import { RedisServer } from '../support/redis.mjs';
 import { takeTurns } from '../support/rounds.mjs';
@@ -15,7 +15,7 @@ export async function acrossRedis({
   rounds = 15,
   warmUps = 4,
   perTurns = [1, 32],
-  perSecond = 400,
+  rates = [400, 2_000, 6_000],
   subjects = SUBJECTS,
 } = {}) {
   const redis = await RedisServer.start();
@@ -36,21 +36,25 @@ export async function acrossRedis({
     });
     bursts.push({ perTurn, sockets, subjects: measured.map(withParts) });
   }
-  const paced = await takeTurns(running, turns, async (server, load) => {
-    const count = perSecond;
-    const arrived = load.count(count * sockets);
-    await server.ask('pace', { perSecond, count });
-    const { bytes } = await arrived;
-    const delays = await load.delays();
-    if (delays.length < count * sockets * 0.95) throw new Error(`Only ${delays.length} delays were measured`);
-    return { messages: count, bytes: bytes / sockets, p50: quantile(delays, 0.5), p99: quantile(delays, 0.99) };
-  });
+  const paced = [];
+  for (const perSecond of rates) {
+    const measured = await takeTurns(running, turns, async (server, load) => {
+      const count = perSecond;
+      const arrived = load.count(count * sockets);
+      await server.ask('pace', { perSecond, count });
+      const { bytes } = await arrived;
+      const delays = await load.delays();
+      if (delays.length < count * sockets * 0.95) throw new Error(`Only ${delays.length} delays were measured`);
+      return { messages: count, bytes: bytes / sockets, p50: quantile(delays, 0.5), p99: quantile(delays, 0.99) };
+    });
+    paced.push({ perSecond, sockets, subjects: measured.map(withDelays) });
+  }
   for (const { load, server } of running) {
     await load.stop();
     await server.stop();
   }
   await redis.stop();
-  return { redis: redis.version, bursts, paced: { perSecond, sockets, subjects: paced.map(withDelays) } };
+  return { redis: redis.version, bursts, paced };
 }
 
 async function open(subject, sockets, redis) {

@@ -81,8 +81,9 @@ function refusalOf(error: unknown): RealtimeException | undefined {
 /** What is logged. Errors of HTTP clients like to repeat what was asked. */
 function failureOf({ name }: Authenticator, error: unknown, { token }: Credentials): Error {
   const { message, stack } = error instanceof Error ? error : new Error('A value that is no Error was thrown');
+  const named = name === undefined ? '' : ` "${name}"`;
   const withoutToken = (text: string): string => (token === '' ? text : text.replaceAll(token, '[token]'));
-  const failure = new Error(withoutToken(`The authenticator "${name}" failed: ${message}`));
+  const failure = new Error(withoutToken(`The authenticator${named} failed: ${message}`));
   if (stack !== undefined) failure.stack = withoutToken(`${failure.message}\n${stack}`);
   return failure;
 }
