@@ -6,6 +6,7 @@ import { mkdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { build } from './build.mjs';
 import { needChromium } from './chromium.mjs';
+import { needHaproxy } from './haproxy.mjs';
 import { needNest11 } from './nest11.mjs';
 import { needNginx } from './nginx.mjs';
 import { needRedis } from './redis.mjs';
@@ -59,12 +60,19 @@ async function prepare() {
     };
     ready = (await step('Redis', found)) && ready;
   }
-  if (reaches('cluster')) {
+  if (reaches('cluster') || reaches('chaos')) {
     const found = async () => {
       process.env.NGINX_PATH = await needNginx();
       console.log(process.env.NGINX_PATH);
     };
     ready = (await step('nginx', found)) && ready;
+  }
+  if (reaches('chaos')) {
+    const found = async () => {
+      process.env.HAPROXY_PATH = await needHaproxy();
+      console.log(process.env.HAPROXY_PATH);
+    };
+    ready = (await step('HAProxy', found)) && ready;
   }
   if (!partial || ['package', 'browser', 'cluster', 'chaos'].some((name) => reaches(name)))
     ready = (await step('build', build)) && ready;

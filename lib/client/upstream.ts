@@ -22,7 +22,7 @@ export function reactionTo(reply: Reply, failures: number): { afterMs: number } 
 
 /**
  * What a link sends where its wire has no way up: `POST {url}/send`, one request at a time, in order, numbered. One that
- * failed is made again under its number, so that the hub runs it once.
+ * failed is made again under its number, so that the hub runs it once; one that the hub still runs, until it is answered.
  */
 export class Upstream {
   readonly #context: LinkContext;
@@ -107,7 +107,9 @@ export class Upstream {
       this.#next();
       return;
     }
-    const reaction = reactionTo(reply, ++this.#failures);
+    // The hub is there: it tells when a node that died is known to have done so, within 30 s.
+    this.#failures = reply.error?.code === 'send_in_progress' ? 1 : this.#failures + 1;
+    const reaction = reactionTo(reply, this.#failures);
     if ('end' in reaction) this.#end(reaction.end);
     else this.#cancel = this.#context.attempt(() => void this.#post(body), this.#failures, reaction.afterMs);
   }

@@ -16,6 +16,8 @@ const PENDING_MS = 30_000;
 const EXTEND_MS = 10_000;
 /** After how long an answer that has not come will come to the inbox, ms: proxies cut what is silent for a minute. */
 const LATE_MS = 20_000;
+/** When to ask again for a number that is being run, ms: what a peer repeats by itself is rationed. */
+const ASK_AGAIN_MS = 2_000;
 /** The most that is stored of the answers to one request, in bytes. */
 const MAX_ANSWERS_BYTES = 64 * 1024;
 
@@ -264,7 +266,7 @@ function refusalOf(verdict: SendVerdict): RealtimeException {
       return new RealtimeException('send_mismatch');
     case 'in_progress': {
       const refusal = new RealtimeException('send_in_progress');
-      refusal.retryAfterMs = 1_000;
+      refusal.retryAfterMs = ASK_AGAIN_MS;
       return refusal;
     }
     default:

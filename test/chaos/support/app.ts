@@ -25,6 +25,8 @@ export interface AppSettings {
   readonly hooksFile: string;
   /** How long a disconnection hook lasts. */
   readonly hookMs: number;
+  /** Where a node listens; 0 for any port. */
+  readonly port: number;
 }
 
 /** A process of its own with an application: `node`, which serves peers, or `publisher`, a worker. */

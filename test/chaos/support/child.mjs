@@ -12,6 +12,7 @@ export function sharedOptions() {
     broker: redisBroker({ ...source(settings.redis), leaseMs: settings.leaseMs }),
     channels: {
       'feed.:name': { history: { size: 5_000, ttlMs: 600_000 }, presence: true },
+      'talk.:name': { history: { size: 5_000, ttlMs: 600_000 }, publish: true },
     },
     presence: { graceMs: settings.graceMs },
     // All peers are this machine, and all come back at once.

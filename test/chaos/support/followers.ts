@@ -1,6 +1,6 @@
 import { EventSource } from 'eventsource';
 import WebSocket from 'ws';
-import { RealtimeClient } from '../../../lib/client/index.js';
+import { RealtimeClient, type ClientOptions } from '../../../lib/client/index.js';
 import type { Ledger } from './ledger.js';
 
 /** A peer that follows channels, and notes in a ledger what it gets. */
@@ -16,18 +16,25 @@ export interface Follower {
   close(): void;
 }
 
+/** A peer with the client library. */
+export interface ClientFollower extends Follower {
+  readonly client: RealtimeClient;
+}
+
 const CLIENT_OPTIONS = { WebSocket, backoff: { minMs: 20, maxMs: 500, attemptsPer10s: 1_000 } };
 
 /** Follows with the client library; resolves when every channel is subscribed. */
 export async function followWithClient(
   name: string,
   url: string,
-  transport: 'websocket' | 'sse',
+  transport: 'websocket' | 'sse' | 'long-polling',
   channels: readonly string[],
   ledger: Ledger,
-): Promise<Follower> {
-  const client = new RealtimeClient(url, { ...CLIENT_OPTIONS, transports: [transport] });
-  const follower = { name, member: client.id, channels, connection: '', connected: 0, close: () => client.close() };
+  options: ClientOptions = {},
+): Promise<ClientFollower> {
+  const client = new RealtimeClient(url, { ...CLIENT_OPTIONS, ...options, transports: [transport] });
+  const close = (): void => client.close();
+  const follower = { name, member: client.id, channels, connection: '', connected: 0, close, client };
   client.on('error', (error) => ledger.defect(name, '-', `failed: ${error.message}`));
   client.on('connected', ({ connection }) => {
     follower.connection = connection;
@@ -55,8 +62,10 @@ export async function followWithEventSource(
   url: string,
   channels: readonly string[],
   ledger: Ledger,
+  fetchLike: typeof fetch = fetch,
 ): Promise<Follower> {
-  const source = new EventSource(`${url}/sse?channels=${channels.join(',')}&client=${encodeURIComponent(name)}`);
+  const address = `${url}/sse?channels=${channels.join(',')}&client=${encodeURIComponent(name)}`;
+  const source = new EventSource(address, { fetch: fetchLike });
   const follower = { name, member: name, channels, connection: '', connected: 0, close: () => source.close() };
   source.addEventListener('tick', ({ data }) => {
     const { channel, n } = JSON.parse(data as string) as { channel: string; n: number };

@@ -16,6 +16,16 @@ export interface HookRecord {
   readonly reason?: string;
 }
 
+/** A handler of a frame that began. */
+export interface HandlerRun {
+  readonly event: string;
+  readonly label: string;
+  /** What names the frame over all its runs. */
+  readonly key?: string;
+  /** Where it ran. */
+  readonly node: string;
+}
+
 /** What the publisher says when it stops. */
 export interface Published {
   /** The last number of each channel. */
@@ -31,7 +41,12 @@ export interface Peers {
   readonly eventSource: number;
 }
 
-export type InstallationSettings = Pick<AppSettings, 'redis'> & Partial<AppSettings> & { readonly nodes: number };
+export type InstallationSettings = Pick<AppSettings, 'redis'> &
+  Partial<AppSettings> & {
+    readonly nodes: number;
+    /** Where each node listens, in all its lives. */
+    readonly ports?: readonly number[];
+  };
 
 const POLL_MS = 20;
 const FLOW_MS = 90_000;
@@ -48,14 +63,16 @@ export class Installation {
   private started: App<boolean> | undefined;
   private readonly directory = mkdtempSync(path.join(tmpdir(), 'chaos-'));
   private readonly settings: AppSettings;
+  private readonly ports: readonly number[];
   private readonly names: number[] = [];
 
   private constructor(
     readonly balancer: Balancer,
-    { redis, leaseMs = 30_000, graceMs = 2_000, hookMs = 0 }: InstallationSettings,
+    { redis, ports = [], leaseMs = 30_000, graceMs = 2_000, hookMs = 0 }: InstallationSettings,
   ) {
+    this.ports = ports;
     const hooksFile = path.join(this.directory, 'hooks');
-    this.settings = { redis, leaseMs, graceMs, hookMs, hooksFile };
+    this.settings = { redis, leaseMs, graceMs, hookMs, hooksFile, port: 0 };
   }
 
   static async start(settings: InstallationSettings): Promise<Installation> {
@@ -75,7 +92,10 @@ export class Installation {
   /** Starts a node at its place, which is free. */
   async startNode(index: number): Promise<void> {
     const life = (this.names[index] = (this.names[index] ?? 0) + 1);
-    const node = await App.start<number>('node', `node ${index + 1}, life ${life}`, this.settings);
+    const node = await App.start<number>('node', `node ${index + 1}, life ${life}`, {
+      ...this.settings,
+      port: this.ports[index] ?? 0,
+    });
     this.nodes[index] = node;
     this.history.push(node);
     this.balance();
@@ -152,10 +172,12 @@ export class Installation {
 
   /** Every hook that ran, so far. */
   hooks(): HookRecord[] {
-    const { hooksFile } = this.settings;
-    if (!existsSync(hooksFile)) return [];
-    const lines = readFileSync(hooksFile, 'utf8').split('\n');
-    return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as HookRecord);
+    return readLines(this.settings.hooksFile) as HookRecord[];
+  }
+
+  /** Every handler of a frame that began, so far. */
+  runs(): HandlerRun[] {
+    return readLines(`${this.settings.hooksFile}-runs`) as HandlerRun[];
   }
 
   async dispose(): Promise<void> {
@@ -173,6 +195,12 @@ export class Installation {
     const living = this.nodes.filter((node) => node !== undefined && node.killedAt === undefined);
     this.balancer.targets = living.map(({ ready }) => ready);
   }
+}
+
+function readLines(file: string): unknown[] {
+  if (!existsSync(file)) return [];
+  const lines = readFileSync(file, 'utf8').split('\n');
+  return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as unknown);
 }
 
 /** How a peer's part in a channel is named in notes. */

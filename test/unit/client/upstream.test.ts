@@ -140,6 +140,27 @@ describe('D6: what a client sends over HTTP', () => {
     client.close();
   });
 
+  test('D6.1: is sent again for as long as the hub says that it runs, and is answered in the end', async () => {
+    const { http, client, settle, states } = await openRig({ requestTimeoutMs: 60_000 });
+    const error = { code: 'send_in_progress', message: '', retryAfterMs: 2_000 };
+    http.onCall = (call) => {
+      if (call.url.pathname.endsWith('/send')) call.answer(409, { error });
+    };
+    const request = client.request('echo', 1);
+    await settle(30_000);
+    const sent = http.to('/send');
+    expect(sent.length).toBeGreaterThan(10);
+    expect(sent.length).toBeLessThan(20);
+    expect(new Set(sent.map(({ body }) => JSON.stringify(body))).size).toBe(1);
+    http.onCall = (call) => {
+      if (call.url.pathname.endsWith('/send')) call.answer(200, echo(call));
+    };
+    await settle(3_000);
+    await expect(request).resolves.toBe(1);
+    expect(states).toEqual(['connecting', 'open']);
+    client.close();
+  });
+
   test.each([
     [410, 'gone'],
     [409, 'send_sequence'],
