@@ -1,4 +1,4 @@
-// `npm run bench`: everything, against peers. `npm run bench -- fan-out streams echo handshakes idle channels limits redis` runs
+// `npm run bench`: everything, against peers. `npm run bench -- fan-out streams transports echo handshakes idle channels limits redis` runs
 // a part; `--quick` fewer rounds.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, totalmem } from 'node:os';
@@ -12,6 +12,7 @@ import { handshakes } from './scenarios/handshakes.mjs';
 import { idle } from './scenarios/idle.mjs';
 import { limits } from './scenarios/limits.mjs';
 import { acrossRedis } from './scenarios/redis.mjs';
+import { transports } from './scenarios/transports.mjs';
 import { generatorName, pinned, pinSelf } from './support/processes.mjs';
 import { show, spread, table } from './support/statistics.mjs';
 import {
@@ -49,6 +50,21 @@ if (runs('streams')) {
     const toBetterSse = ratioOf(subjects, BETTER_SSE, REALTIME_SSE, ({ micros }) => micros);
     console.log(`\nto better-sse: ${show(toBetterSse)}`);
   }
+}
+if (runs('transports')) {
+  results.transports = await transports(quick ? { rounds: 2, seconds: 2 } : {});
+  const { peers, perSecond, waiting, transports: measured } = results.transports;
+  const rows = measured.map(({ name, p50Ms, p99Ms, micros, bytes, idleMicros }) => [
+    name,
+    show(p50Ms),
+    show(p99Ms),
+    show(micros, 1),
+    (bytes / 1024).toFixed(1),
+    idleMicros.toFixed(1),
+  ]);
+  console.log(`\n${peers} peers, ${perSecond} publications a second; of ${waiting} peers that wait, each\n`);
+  const head = ['', 'p50, ms', 'p99, ms', 'CPU µs per delivery', 'waiting: KB RSS', 'waiting: CPU µs per second'];
+  console.log(table(head, rows));
 }
 if (runs('echo')) {
   results.echo = await echo(quick ? { rounds: 3, warmUps: 1 } : {});

@@ -6,7 +6,7 @@ import { EchoGateway, IDLE_GATEWAYS } from './gateways.mjs';
 import { serve } from './serve.mjs';
 
 const { RealtimeModule, RealtimeService } = await import(process.env.BENCH_LIBRARY ?? 'nestjs-realtime');
-const secret = process.env.BENCH_JWT_SECRET;
+const { BENCH_HEARTBEAT_MS = '600000', BENCH_JWT_SECRET: secret } = process.env;
 const auth = secret && { auth: (await import('nestjs-realtime/jwt')).jwtAuth({ secret }) };
 
 class AppModule {}
@@ -22,7 +22,7 @@ Module({
         connectionsPerUser: false,
       },
       ...auth,
-      heartbeat: { intervalMs: 600_000 }, // the peers have none, or have it off as well
+      heartbeat: { intervalMs: Number(BENCH_HEARTBEAT_MS) }, // by default the peers have none, or have it off as well
     }),
   ],
   providers: [EchoGateway, ...(process.env.BENCH_GATEWAYS ? IDLE_GATEWAYS : [])],

@@ -36,29 +36,25 @@ export function pinSelf() {
   if (pinned) spawnSync('taskset', ['-acp', String(cores[1]), String(process.pid)]);
 }
 
-export class Server {
+/** A process that is asked by IPC. */
+class Asked {
   #child;
   #nextId = 1;
   #waiting = new Map();
 
-  /** Starts servers/<name>.mjs; resolves when it listens. */
-  static async start(name, { env = {}, execArgv = [] } = {}) {
-    const server = new Server();
-    const command = [process.execPath, '--expose-gc', ...execArgv, path.join(bench, 'servers', `${name}.mjs`)];
-    const child = start(cores[0], command, {
+  constructor(core, file, { env = {}, execArgv = [] } = {}) {
+    this.#child = start(core, [process.execPath, '--expose-gc', ...execArgv, path.join(bench, file)], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       env: { ...process.env, NODE_ENV: 'production', ...env },
     });
-    server.#child = child;
-    server.port = await new Promise((resolve, reject) => {
-      child.once('exit', (code) => reject(new Error(`The server "${name}" ended with ${code}`)));
-      child.on('message', ({ port, id, answer }) => {
-        if (port !== undefined) resolve(port);
-        server.#waiting.get(id)?.(answer);
-        server.#waiting.delete(id);
-      });
+    this.#child.on('message', ({ id, answer }) => {
+      this.#waiting.get(id)?.(answer);
+      this.#waiting.delete(id);
     });
-    return server;
+  }
+
+  get child() {
+    return this.#child;
   }
 
   ask(command, rest = {}) {
@@ -68,10 +64,35 @@ export class Server {
       this.#child.send({ id, command, ...rest });
     });
   }
+}
+
+export class Server extends Asked {
+  /** Starts servers/<name>.mjs; resolves when it listens. */
+  static async start(name, options) {
+    const server = new Server(cores[0], `servers/${name}.mjs`, options);
+    server.port = await new Promise((resolve, reject) => {
+      server.child.once('exit', (code) => reject(new Error(`The server "${name}" ended with ${code}`)));
+      server.child.once('message', ({ port }) => resolve(port));
+    });
+    return server;
+  }
 
   async stop() {
-    const ended = once(this.#child, 'exit');
-    this.#child.send({ id: 0, command: 'end' });
+    const ended = once(this.child, 'exit');
+    this.child.send({ id: 0, command: 'end' });
+    await ended;
+  }
+}
+
+/** Peers of this library's transports: load/peers.mjs. */
+export class Peers extends Asked {
+  static start() {
+    return new Peers(cores[1] ?? cores[0], 'load/peers.mjs');
+  }
+
+  async stop() {
+    const ended = once(this.child, 'exit');
+    this.child.disconnect();
     await ended;
   }
 }
