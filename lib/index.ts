@@ -30,7 +30,7 @@ export type { HubHealth } from './hub/health.js';
 export type { LeaveReason } from './hub/application.js';
 export type { DisconnectOptions } from './hub/control.js';
 export type { ChannelOptions } from './hub/definition.js';
-export type { LimitOptions } from './hub/settings.js';
+export type { DrainOptions, LimitOptions } from './hub/settings.js';
 
 export { memoryBroker, type MemoryBroker, type MemoryBrokerOptions } from './brokers/memory.broker.js';
 export { longPolling, type LongPollingOptions } from './transports/long-polling.transport.js';

@@ -7,6 +7,7 @@ import { Bindings } from './bindings.js';
 import type { Channel } from './channel.js';
 import { Connection, type ConnectionHost } from './connection.js';
 import type { ChannelMatch } from './definition.js';
+import { Drain, type DrainHost } from './drain.js';
 import { Endpoint } from './endpoint.js';
 import { Expiry } from './expiry.js';
 import type { Control } from './control.js';
@@ -51,7 +52,16 @@ const SWEEP_MS = 1000;
 
 /** This node's heart: its connections, its channels, and the broker that joins it with the other nodes. */
 export class Hub
-  implements ConnectionHost, OpeningHost, FrameHost, Gate, TicketOffice, PayloadOffice, PartsHost, BrokerListener
+  implements
+    ConnectionHost,
+    OpeningHost,
+    FrameHost,
+    Gate,
+    TicketOffice,
+    PayloadOffice,
+    PartsHost,
+    DrainHost,
+    BrokerListener
 {
   #node = randomUUID();
   readonly turn: Turn;
@@ -66,8 +76,7 @@ export class Hub
   readonly hooks: Hooks;
   readonly #openings = new Openings(this);
   readonly expiry: Expiry;
-  /** What is told that the hub drains. */
-  readonly #onDrain = new Set<() => void>();
+  readonly #drain = new Drain(this);
   readonly limit: FrameLimit;
   readonly frames: Frames;
   #state: 'starting' | 'open' | 'draining' | 'closed' = 'starting';
@@ -138,7 +147,7 @@ export class Hub
     const alive = this.#state === 'open' || this.#state === 'draining';
     return {
       status: alive ? (available ? 'up' : 'degraded') : 'down',
-      ready: this.accepting,
+      ready: this.accepting && !this.#drain.begun,
       broker: { name: this.settings.broker.name, available },
       connections: this.connections.size,
     };
@@ -388,14 +397,9 @@ export class Hub
     };
   }
 
-  /** Calls a function when the hub starts to drain, at once if it has; the returned function forgets it. */
+  /** Calls a function when the hub lets nobody in any more, at once if so; the returned function forgets it. */
   onDrain(act: () => void): () => void {
-    if (this.#state === 'draining' || this.#state === 'closed') {
-      act();
-      return () => undefined;
-    }
-    this.#onDrain.add(act);
-    return () => void this.#onDrain.delete(act);
+    return this.#drain.on(act);
   }
 
   // What the broker tells.
@@ -440,18 +444,22 @@ export class Hub
   // The end.
 
   /**
-   * Takes no new peers, ends the readers, tells every peer to come back elsewhere, and waits for the disconnection
-   * hooks, at most `drain.timeoutMs`. Idempotent.
+   * Is not ready from now on, and takes peers for `drain.readinessMs` more. Then takes none, ends the readers, tells every
+   * peer to come back elsewhere within `drain.windowMs`, and waits for the disconnection hooks, at most
+   * `drain.timeoutMs`. Idempotent.
    */
-  async drain(): Promise<void> {
-    if (this.#state === 'closed') return;
+  drain(): Promise<void> {
+    return this.#drain.run();
+  }
+
+  refuse(): boolean {
+    if (this.#state === 'closed') return false;
     this.#state = 'draining';
-    for (const act of this.#onDrain) act();
-    this.#onDrain.clear();
-    this.#parts?.records.drain();
-    for (const connection of this.connections.values()) if (!connection.recorded) connection.fail('draining');
-    if (await this.hooks.quiet(this.settings.drainTimeoutMs)) return;
-    for (const connection of this.connections.values()) connection.terminate();
+    return true;
+  }
+
+  recorded(): Records | undefined {
+    return this.#parts?.records;
   }
 
   /** Leaves the broker and stops the timers. Idempotent. */

@@ -224,11 +224,11 @@ export class Records implements RecordOffice {
   }
 
   /** Answers all who wait, so that they come to another node; where none is left, their connections end. */
-  drain(): void {
+  drain(delayMs: () => number): void {
     const ends = !this.parts.store.lasting;
     for (const connection of this.#residents) {
       if (ends) {
-        connection.disconnect(failure('draining'));
+        connection.fail('draining', delayMs());
         continue;
       }
       connection.current?.finish();

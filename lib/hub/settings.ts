@@ -54,6 +54,22 @@ export interface LimitOptions {
   unauthenticatedMs?: number | false;
 }
 
+/** How a node goes away, ms. */
+export interface DrainOptions {
+  /**
+   * How long the node goes on letting peers in once it has said that it is not ready: until load balancers have seen it.
+   * @defaultValue 0
+   */
+  readinessMs?: number;
+  /** Over which time its peers are told to come back, each at another time, so that the other nodes can take them. @defaultValue 10_000 */
+  windowMs?: number;
+  /**
+   * How long it waits for peers to go and for the disconnection hooks of gateways and channels; what is left then is cut
+   * off. @defaultValue 10_000
+   */
+  timeoutMs?: number;
+}
+
 /** What the hub can be told. */
 export interface HubOptions {
   broker: Broker;
@@ -66,8 +82,8 @@ export interface HubOptions {
   heartbeat?: { intervalMs?: number; timeoutMs?: number };
   /** How long a member whose link was lost stays a member, ms. @defaultValue 10_000 */
   presence?: { graceMs?: number };
-  /** How long the end of the application waits for peers to go and for their hooks, ms. @defaultValue 10_000 */
-  drain?: { timeoutMs?: number };
+  /** How the hub goes away. @defaultValue `{ readinessMs: 0, windowMs: 10_000, timeoutMs: 10_000 }` */
+  drain?: DrainOptions;
   /** How often positions are compared with the broker's, ms. @defaultValue 10_000 */
   checkIntervalMs?: number;
   log: Log;
@@ -82,7 +98,7 @@ export interface HubSettings {
   readonly limits: { readonly [K in keyof LimitOptions]-?: number };
   readonly heartbeat: { readonly intervalMs: number; readonly timeoutMs: number };
   readonly graceMs: number;
-  readonly drainTimeoutMs: number;
+  readonly drain: Readonly<Required<DrainOptions>>;
   readonly checkIntervalMs: number;
   readonly log: Log;
   readonly clock: Clock;
@@ -135,7 +151,11 @@ export function findMistakes(options: Omit<HubOptions, 'broker' | 'log'>): Mista
       report('heartbeat.timeoutMs', `expected at most heartbeat.intervalMs (${show(intervalMs)})`);
   }
   if (object('presence', presence, ['graceMs'], report)) number('presence.graceMs', presence.graceMs, 0, MAX_DELAY_MS);
-  if (object('drain', drain, ['timeoutMs'], report)) number('drain.timeoutMs', drain.timeoutMs, 0, MAX_DELAY_MS);
+  if (object('drain', drain, ['readinessMs', 'windowMs', 'timeoutMs'], report)) {
+    number('drain.readinessMs', drain.readinessMs, 0, MAX_DELAY_MS);
+    number('drain.windowMs', drain.windowMs, 0, MAX_DELAY_MS);
+    number('drain.timeoutMs', drain.timeoutMs, 0, MAX_DELAY_MS);
+  }
   number('checkIntervalMs', options.checkIntervalMs, 10, MAX_DELAY_MS);
   if (!object('channels', channels, undefined, report)) return mistakes;
   const declarations = new Declarations();
@@ -198,7 +218,11 @@ export function resolveSettings(options: HubOptions): HubSettings {
     limits: resolveLimits(limits),
     heartbeat: { intervalMs, timeoutMs: heartbeat.timeoutMs ?? Math.min(8_000, intervalMs) },
     graceMs: presence.graceMs ?? 10_000,
-    drainTimeoutMs: drain.timeoutMs ?? 10_000,
+    drain: {
+      readinessMs: drain.readinessMs ?? 0,
+      windowMs: drain.windowMs ?? 10_000,
+      timeoutMs: drain.timeoutMs ?? 10_000,
+    },
     checkIntervalMs: options.checkIntervalMs ?? 10_000,
     log: options.log,
     clock: options.clock ?? systemClock,

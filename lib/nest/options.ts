@@ -1,6 +1,6 @@
 import type { CanActivate, Type } from '@nestjs/common';
 import { memoryBroker } from '../brokers/memory.broker.js';
-import { findMistakes, object, show, type LimitOptions, type Mistake } from '../hub/settings.js';
+import { findMistakes, object, show, type DrainOptions, type LimitOptions, type Mistake } from '../hub/settings.js';
 import type { ChannelOptions } from '../hub/definition.js';
 import type { Authenticator } from '../hub/ports/authenticator.js';
 import type { Broker } from '../hub/ports/broker.js';
@@ -49,11 +49,8 @@ export interface RealtimeModuleOptions {
   heartbeat?: { intervalMs?: number; timeoutMs?: number };
   /** How long a member whose link was lost stays a member, ms. @defaultValue `{ graceMs: 10_000 }` */
   presence?: { graceMs?: number };
-  /**
-   * How long `app.close()` waits for peers to go and for the disconnection hooks of gateways and channels, ms; what is
-   * left then is cut off. @defaultValue `{ timeoutMs: 10_000 }`
-   */
-  drain?: { timeoutMs?: number };
+  /** How the node goes away as `app.close()` is called. @defaultValue `{ readinessMs: 0, windowMs: 10_000, timeoutMs: 10_000 }` */
+  drain?: DrainOptions;
   /** How often positions are compared with the broker's, ms: how late a lost announcement is found. @defaultValue 10_000 */
   checkIntervalMs?: number;
 }

@@ -32,11 +32,37 @@ describe('drain()', () => {
     expect(await settled(drained)).toBe(false);
     expect(peer.frames.at(-1)).toEqual({
       event: '$disconnect',
-      data: { code: 4503, reason: 'draining', reconnect: true },
+      data: { code: 4503, reason: 'draining', reconnect: true, delayMs: expect.any(Number) },
     });
     expect(peer.close).toEqual([4503, 'draining']);
     end();
     expect(await settled(drained)).toBe(true);
+  });
+
+  it('spreads the return of peers over drain.windowMs', async () => {
+    await open({ drain: { windowMs: 5_000 } });
+    const peers = Array.from({ length: 10 }, () => new Peer(fleet));
+    await fleet.settle();
+    expect(await settled(fleet.hubs[0]!.drain())).toBe(true);
+    const delays = peers.map(({ frames }) => (frames.at(-1)!.data as { delayMs: number }).delayMs);
+    expect(delays.map((delayMs) => Math.floor(delayMs / 500))).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  });
+
+  it('is not ready at once, and lets peers in for drain.readinessMs more', async () => {
+    await open({ drain: { readinessMs: 3_000 } });
+    const [hub] = fleet.hubs;
+    expect(hub!.health.ready).toBe(true);
+    const drained = hub!.drain();
+    expect(hub!.health.ready).toBe(false);
+    await fleet.pass(2_900);
+    const peer = new Peer(fleet);
+    await fleet.settle();
+    expect(peer.frames).toEqual([expect.objectContaining({ event: '$connected' })]);
+    expect(hub!.accepting).toBe(true);
+    await fleet.pass(100);
+    expect(hub!.accepting).toBe(false);
+    expect(peer.close).toEqual([4503, 'draining']);
+    await drained;
   });
 
   it('waits for the hooks of subscriptions', async () => {
