@@ -334,15 +334,14 @@ export class Hub
   async subscribe(connection: Connection, channel: string): Promise<Position> {
     return this.subscriptions.inOrder(connection, channel, async () => {
       const begin = await this.subscriptions.prepare(connection, channel, undefined, true);
-      const { position } = begin();
-      return position;
+      return begin().position;
     });
   }
 
   async unsubscribe(connection: Connection, channel: string): Promise<void> {
     await this.subscriptions.inOrder(connection, channel, async () => {
-      const data = { code: 'rejected', reason: 'The application ended the subscription', resubscribe: false } as const;
-      this.subscriptions.remove(connection, channel, data);
+      const reason = 'The application ended the subscription';
+      this.subscriptions.remove(connection, channel, { code: 'rejected', reason, resubscribe: false });
       return Promise.resolve();
     });
   }
@@ -453,9 +452,8 @@ export class Hub
   }
 
   refuse(): boolean {
-    if (this.#state === 'closed') return false;
-    this.#state = 'draining';
-    return true;
+    if (this.#state !== 'closed') this.#state = 'draining';
+    return this.#state !== 'closed';
   }
 
   recorded(): Records | undefined {
@@ -482,13 +480,12 @@ export class Hub
   }
 
   #sweep(): void {
-    const { clock, limits } = this.settings;
+    const { limits } = this.settings;
     const { session, subscriptions } = this.#open;
-    const now = clock.now();
     subscriptions.sweep();
     this.expiry.sweep();
     for (const connection of this.#waiting) {
-      if (now - connection.openedAt >= limits.unauthenticatedMs) connection.fail('unauthenticated');
+      if (this.now() - connection.openedAt >= limits.unauthenticatedMs) connection.fail('unauthenticated');
     }
     this.#bindings.sweep();
     this.#open.records.sweep(this.accepting && this.#claims);

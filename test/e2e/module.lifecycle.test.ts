@@ -278,7 +278,7 @@ describe.each(platforms)('app.close() on $name', (platform) => {
     for (const peer of peers) {
       expect(await peer.next()).toEqual({
         event: '$disconnect',
-        data: { code: 4503, reason: 'draining', reconnect: true },
+        data: { code: 4503, reason: 'draining', reconnect: true, delayMs: expect.any(Number) },
       });
       expect(await peer.closed).toEqual({ code: 4503, reason: 'draining' });
     }

@@ -515,7 +515,10 @@ describe.each(platforms)('long polling on $name', (platform) => {
     await pollWaits(node.hub, peer);
     const closing = node.close();
     expect(await peer.poll(waiting)).toEqual([
-      { event: '$disconnect', data: { code: 4503, reason: 'draining', reconnect: true } },
+      {
+        event: '$disconnect',
+        data: { code: 4503, reason: 'draining', reconnect: true, delayMs: expect.any(Number) },
+      },
     ]);
     await closing;
     expect(node.probe.events.at(-1)).toEqual(['disconnected', 'draining', { visits: ['made'] }]);
