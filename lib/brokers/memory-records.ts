@@ -119,6 +119,11 @@ export class MemoryRecords {
     return stored === undefined ? undefined : this.view(stored, link, ack, forMs);
   }
 
+  acknowledge(id: string, ack: number): void {
+    const stored = this.live(id);
+    if (stored !== undefined) this.drop(stored, ack);
+  }
+
   detach(id: string, link: number, forMs: number): void {
     const stored = this.live(id);
     if (stored?.link === link) this.dueAfter(stored, forMs);
@@ -126,7 +131,9 @@ export class MemoryRecords {
 
   write(id: string, state: RecordState): void {
     const stored = this.live(id);
-    if (stored !== undefined) stored.state = { ...stored.state, ...state };
+    if (stored === undefined) return;
+    stored.state = { ...stored.state, ...state };
+    if (state.user !== undefined) this.nudge(stored);
   }
 
   enter(id: string, subscription: Omit<StoredSubscription, 'slot'>): number | undefined {
@@ -290,14 +297,15 @@ export class MemoryRecords {
   private view(stored: Stored, link: number, ack: number, forMs: number): RecordView {
     if (stored.over === undefined && stored.link === link) {
       this.dueAfter(stored, forMs);
-      this.acknowledge(stored, ack);
+      this.drop(stored, ack);
       this.giveUpCalls(stored);
     }
     const { record, newest, inbox } = stored;
     return { record, link: stored.link, newest, entries: inbox.filter(({ n }) => n > ack) };
   }
 
-  private acknowledge(stored: Stored, ack: number): void {
+  /** Removes what has arrived. */
+  private drop(stored: Stored, ack: number): void {
     const kept = stored.inbox.findIndex(({ n }) => n > ack);
     for (const { text } of stored.inbox.splice(0, kept === -1 ? stored.inbox.length : kept)) {
       stored.inboxBytes -= Buffer.byteLength(text);

@@ -312,6 +312,7 @@ function memoryRecordStore(session: MemorySession): RecordStore {
     read: (id) => step(() => records.read(id)),
     attach: (id, ack, forMs) => step(() => records.attach(id, ack, forMs, session)),
     look: (id, link, ack, forMs) => step(() => records.look(id, link, ack, forMs)),
+    acknowledge: (id, ack) => step(() => records.acknowledge(id, ack)),
     detach: (id, link, forMs) => step(() => records.detach(id, link, forMs)),
     write: (id, state) => step(() => records.write(id, state)),
     enter: (id, subscription) => step(() => records.enter(id, subscription)),

@@ -34,6 +34,15 @@ local function append(text)
   local n = redis.call('HINCRBY', R, 'i', 1)
   redis.call('HINCRBY', R, 'b', #text)
   redis.call('RPUSH', I, n .. ' ' .. text)
+end
+local function acknowledge(number)
+  while true do
+    local first = redis.call('LINDEX', I, 0)
+    local n, text = string.match(first or '', '^(%d+) (.*)$')
+    if not n or tonumber(n) > tonumber(number) then return end
+    redis.call('LPOP', I)
+    redis.call('HINCRBY', R, 'b', -#text)
+  end
 end`;
 
 /** Writes a new record. KEYS: …, the records in the partition. ARGV: id, forMs, then fields and values. */
@@ -63,13 +72,7 @@ local function view(link, acknowledged, for_ms)
   local newest = get('l') or '0'
   if not get('v') and newest == link then
     due(now() + tonumber(for_ms))
-    while true do
-      local first = redis.call('LINDEX', I, 0)
-      local n, text = string.match(first or '', '^(%d+) (.*)$')
-      if not n or tonumber(n) > tonumber(acknowledged) then break end
-      redis.call('LPOP', I)
-      redis.call('HINCRBY', R, 'b', -#text)
-    end
+    acknowledge(acknowledged)
     give_up_calls()
   end
   return { redis.call('HGETALL', R), redis.call('LRANGE', I, 0, -1) }
@@ -100,16 +103,24 @@ ${VIEW}
 return view(ARGV[1], ARGV[2], ARGV[3])
 `);
 
+/** ARGV: the number of the newest frame that has arrived. */
+export const ACKNOWLEDGE = script(`
+${RECORD}
+if live() then acknowledge(ARGV[1]) end
+`);
+
 /** ARGV: link, forMs. */
 export const DETACH = script(`
 ${RECORD}
 if live() and get('l') == ARGV[1] then due(now() + tonumber(ARGV[2])) end
 `);
 
-/** ARGV: fields and values. */
+/** ARGV: fields and values. Answers the session that has the link. */
 export const WRITE = script(`
 ${RECORD}
-if live() then redis.call('HSET', R, unpack(ARGV)) end
+if not live() then return '' end
+redis.call('HSET', R, unpack(ARGV))
+return get('n') or ''
 `);
 
 /** ARGV: channel, trusted, start. Answers the slot and the session that has the link; nothing where the record is over. */

@@ -82,13 +82,19 @@ export class RedisRecords implements RecordStore {
     return viewOf(fields, inbox, ack);
   }
 
+  async acknowledge(id: string, ack: number): Promise<void> {
+    await this.run(scripts.ACKNOWLEDGE, id, [ack], { effect: 'repeat' });
+  }
+
   async detach(id: string, link: number, forMs: number): Promise<void> {
     await this.run(scripts.DETACH, id, [link, forMs], { effect: 'repeat' });
   }
 
   async write(id: string, state: RecordState): Promise<void> {
     const fields = fieldsOf(state);
-    if (fields.length > 0) await this.run(scripts.WRITE, id, fields, { effect: 'repeat' });
+    if (fields.length === 0) return;
+    const node = (await this.run(scripts.WRITE, id, fields, { effect: 'repeat' })) as string;
+    if (state.user !== undefined) this.nudge(node, id);
   }
 
   async enter(id: string, { channel, start, trusted }: Omit<StoredSubscription, 'slot'>): Promise<number | undefined> {

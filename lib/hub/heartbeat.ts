@@ -1,17 +1,29 @@
 import { encodeEvent } from '../protocol/encode.js';
-import type { Connection } from './connection.js';
+import type { ErrorCode } from '../protocol/errors.js';
 import type { Clock } from './ports/clock.js';
+import type { Link } from './ports/link.js';
 import { SharedFrame } from './shared-frame.js';
 
 /** How many ticks an interval has. */
 const TICKS = 25;
 
+/** What is asked for signs of life: a connection, or one of its links. */
+export interface Beating {
+  /** Its place in the wheel. */
+  slot: number;
+  /** Whether the peer knows `$ping`. */
+  readonly resumed: boolean;
+  readonly link: Link | undefined;
+  deliver(frame: SharedFrame): boolean;
+  fail(code: ErrorCode): void;
+}
+
 /**
- * Finds dead peers with one timer for all: a wheel of slots. When its slot comes a connection is asked for a sign of
+ * Finds dead peers with one timer for all: a wheel of slots. When its slot comes a peer is asked for a sign of
  * life; `timeoutMs` later it is ended with `heartbeat_timeout` if there was none.
  */
 export class Heartbeat {
-  readonly #slots: Set<Connection>[] = Array.from({ length: TICKS }, () => new Set());
+  readonly #slots: Set<Beating>[] = Array.from({ length: TICKS }, () => new Set());
   readonly #ping = new SharedFrame(encodeEvent('$ping'));
   readonly #stop: () => void;
   #tick = 0;
@@ -27,14 +39,14 @@ export class Heartbeat {
     });
   }
 
-  /** Watches a connection; it is asked one interval from now. */
-  add(connection: Connection): void {
-    connection.slot = (this.#tick + TICKS - 1) % TICKS;
-    this.#slots[connection.slot]!.add(connection);
+  /** Watches a peer; it is asked one interval from now. */
+  add(peer: Beating): void {
+    peer.slot = (this.#tick + TICKS - 1) % TICKS;
+    this.#slots[peer.slot]!.add(peer);
   }
 
-  remove(connection: Connection): void {
-    this.#slots[connection.slot]!.delete(connection);
+  remove(peer: Beating): void {
+    this.#slots[peer.slot]!.delete(peer);
   }
 
   stop(): void {
@@ -42,15 +54,15 @@ export class Heartbeat {
   }
 
   #ask(slot: number): void {
-    for (const connection of this.#slots[slot]!) {
-      if (!connection.resumed) connection.link?.ping();
-      else if (connection.deliver(this.#ping)) connection.link?.expect();
+    for (const peer of this.#slots[slot]!) {
+      if (!peer.resumed) peer.link?.ping();
+      else if (peer.deliver(this.#ping)) peer.link?.expect();
     }
   }
 
   #expire(slot: number): void {
-    for (const connection of this.#slots[slot]!) {
-      if (connection.link?.heard === false) connection.fail('heartbeat_timeout');
+    for (const peer of this.#slots[slot]!) {
+      if (peer.link?.heard === false) peer.fail('heartbeat_timeout');
     }
   }
 }

@@ -82,7 +82,7 @@ export class Hub
   #state: 'starting' | 'open' | 'draining' | 'closed' = 'starting';
   #claims = false;
   #timers: (() => void)[] = [];
-  #heartbeat: Heartbeat | undefined;
+  heartbeat: Heartbeat | undefined;
   #parts: Parts | undefined;
 
   constructor(
@@ -106,7 +106,7 @@ export class Hub
     const { broker, clock, checkIntervalMs, heartbeat } = this.settings;
     this.#parts = makeParts(await broker.open(this.node, this), this);
     const { subscriptions, revocations } = this.#parts;
-    this.#heartbeat = new Heartbeat(clock, heartbeat.intervalMs, heartbeat.timeoutMs);
+    this.heartbeat = new Heartbeat(clock, heartbeat.intervalMs, heartbeat.timeoutMs);
     this.#timers = [
       clock.every(SWEEP_MS, () => this.#sweep()),
       clock.every(checkIntervalMs, () => {
@@ -268,7 +268,7 @@ export class Hub
 
   attached(connection: Connection): void {
     this.connections.set(connection.id, connection);
-    this.#heartbeat?.add(connection);
+    this.heartbeat?.add(connection);
     if (!this.accepting) {
       connection.fail('draining'); // the hub began to drain as the handshake ended
       return;
@@ -358,7 +358,7 @@ export class Hub
   closing(connection: Connection): void {
     this.frames.drop(connection);
     this.#waiting.delete(connection);
-    this.#heartbeat?.remove(connection);
+    this.heartbeat?.remove(connection);
     this.expiry.forget(connection);
     this.#endpoints.get(connection.endpoint)?.clients.delete(connection);
     const { code } = connection.closed ?? {};
@@ -465,7 +465,7 @@ export class Hub
     if (this.#state === 'closed') return;
     this.#state = 'closed';
     for (const stop of this.#timers) stop();
-    this.#heartbeat?.stop();
+    this.heartbeat?.stop();
     this.#parts?.revocations.close();
     await this.#parts?.session.close();
   }

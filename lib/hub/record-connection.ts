@@ -1,12 +1,12 @@
 import { isDeepStrictEqual } from 'node:util';
 import { encodeChannelEvent } from '../protocol/encode.js';
+import { CLOSE_NORMAL } from '../protocol/errors.js';
 import type { DisconnectData, FrameId, SubscribeData, UnsubscribedData } from '../protocol/frames.js';
 import { Connection, type ConnectionHost } from './connection.js';
 import { askTime } from './expiry.js';
 import { UserIdentity } from './identity.js';
 import { Parked, type Membership } from './membership.js';
 import { Outgoing } from './outgoing.js';
-import type { Poll } from './poll.js';
 import type { Arrival } from './ports/arrival.js';
 import type {
   ConnectionRecord,
@@ -16,7 +16,8 @@ import type {
   SendAttempt,
   StoredIdentity,
 } from './ports/records.js';
-import type { PollAnswer, PollRequest, ResumedConnection, SendAnswer } from './ports/transport.js';
+import type { PollAnswer, PollRequest, ResumedConnection, ResumedStream, SendAnswer } from './ports/transport.js';
+import type { RecordLink } from './record-link.js';
 import type { ChannelDefinition } from './definition.js';
 import type { SharedFrame } from './shared-frame.js';
 import type { Subscription } from './subscription.js';
@@ -30,6 +31,9 @@ export interface RecordHost extends ConnectionHost {
   /** What was declared for a channel; `undefined` where nothing was. */
   definitionOf(channel: string): ChannelDefinition | undefined;
   poll(connection: RecordConnection, request: PollRequest): Promise<PollAnswer>;
+  stream(connection: RecordConnection): ResumedStream;
+  /** Frames of its inbox have arrived. */
+  acknowledge(connection: RecordConnection, inbox: number): Promise<void>;
   send(connection: RecordConnection, seq: number, frames: readonly unknown[]): Promise<SendAnswer>;
   /** It is to end, on all nodes. */
   end(connection: RecordConnection, data: DisconnectData): void;
@@ -50,11 +54,11 @@ export class RecordConnection extends Connection implements ResumedConnection {
   newestLink = 0;
   /** How often this node was told to look at its record. */
   nudges = 0;
-  /** The poll that waits on this node. */
-  current: Poll | undefined;
+  /** Its link on this node. */
+  current: RecordLink | undefined;
   /** When it was last used here, by the hub's clock. */
   usedAt: number;
-  /** Requests that are being served here. */
+  /** Requests that are being served here, and streams. */
   serving = 0;
   /** The end of credentials before which the peer was asked for new ones. */
   #askAt: number | undefined;
@@ -101,6 +105,23 @@ export class RecordConnection extends Connection implements ResumedConnection {
     return this.#records.poll(this, request);
   }
 
+  stream(): ResumedStream {
+    return this.#records.stream(this);
+  }
+
+  slotOf(channel: string): number | undefined {
+    const membership = this.subscriptions.get(channel);
+    return membership instanceof Parked ? membership.slot : undefined;
+  }
+
+  acknowledge(inbox: number): Promise<void> {
+    return this.#records.acknowledge(this, inbox);
+  }
+
+  leave(): void {
+    this.disconnect({ code: CLOSE_NORMAL, reason: '', reconnect: false });
+  }
+
   sendFrames(seq: number, frames: readonly unknown[]): Promise<SendAnswer> {
     return this.#records.send(this, seq, frames);
   }
@@ -123,7 +144,8 @@ export class RecordConnection extends Connection implements ResumedConnection {
       if (this.#leaving.has(channel)) continue;
       const known = this.subscriptions.get(channel);
       const definition = this.#records.definitionOf(channel);
-      if (known instanceof Parked) known.slot = stored.slot;
+      const same = known instanceof Parked && (known.slot ?? stored.slot) === stored.slot;
+      if (same) known.slot = stored.slot;
       else if (definition !== undefined) this.subscriptions.set(channel, new Parked(definition, stored, stored.slot));
     }
   }

@@ -27,7 +27,8 @@ import type {
 import type { Presence } from './presence.js';
 import { identityOf, RecordConnection, type RecordHost } from './record-connection.js';
 import { failure, RecordEnds } from './record-ends.js';
-import { GAP_MS, gone, RecordPolls, type PollHost } from './record-polls.js';
+import { GAP_MS } from './record-link.js';
+import { gone, RecordLinks, type LinkHost } from './record-links.js';
 import { Residents, type Residence } from './residents.js';
 import type { Revocations } from './revocations.js';
 import type { Subscriptions } from './subscriptions.js';
@@ -40,7 +41,7 @@ const CONCURRENCY = 8;
 const IDLE_MS = 60_000;
 
 /** What records need of their hub. */
-export interface RecordsHost extends ConnectionHost, Residence, PollHost {
+export interface RecordsHost extends ConnectionHost, Residence, LinkHost {
   readonly application: Application;
   readonly hooks: Hooks;
   readonly log: Log;
@@ -70,7 +71,7 @@ export interface RecordParts {
  */
 export class Records implements RecordOffice {
   readonly #residents: Residents;
-  readonly #polls: RecordPolls;
+  readonly #links: RecordLinks;
   readonly #ends: RecordEnds;
   /** Objects that are being made for connections that come to this node. */
   readonly #arriving = new Map<string, Promise<RecordConnection>>();
@@ -86,14 +87,16 @@ export class Records implements RecordOffice {
     const { turn, log, hooks, settings } = host;
     const { clock } = settings;
     this.#residents = new Residents(host);
-    this.#polls = new RecordPolls(host, { clock, turn, subscriptions, store, revocations, upstream }, this.#residents);
+    this.#links = new RecordLinks(host, { clock, turn, subscriptions, store, revocations, upstream }, this.#residents);
     this.#ends = new RecordEnds({ ...parts, hooks, log }, this.#residents, (record) => this.#standIn(record));
     const definitionOf = (channel: string): ChannelDefinition | undefined => declarations.match(channel)?.definition;
     this.#recordHost = {
       ...delegate(host),
       store,
       definitionOf,
-      poll: (connection, request) => this.#polls.poll(connection, request),
+      poll: (connection, request) => this.#links.poll(connection, request),
+      stream: (connection) => this.#links.stream(connection),
+      acknowledge: (connection, inbox) => this.#acknowledge(connection, inbox),
       send: (connection, seq, frames) => this.#send(connection, seq, frames),
       end: (connection, data) => this.#ends.end(connection, data),
     };
@@ -133,7 +136,7 @@ export class Records implements RecordOffice {
       connection.save();
       await connection.outgoing.flushed();
       const pass = this.#passes.get(connection)!;
-      return { pass, connected: connection.connectedData(), channels: answers, responseHeaders };
+      return { pass, connection, connected: connection.connectedData(), channels: answers, responseHeaders };
     } catch (error) {
       const { code } = this.host.frames.describe(error);
       if (!created) this.#residents.retire(connection, failure(code));
@@ -143,7 +146,7 @@ export class Records implements RecordOffice {
   }
 
   read(admitted: AdmittedConnection, wish: ReadWish): Promise<PollAnswer> {
-    return this.#polls.read(admitted as Connection, wish);
+    return this.#links.read(admitted as Connection, wish);
   }
 
   async resume(pass: string, arrived: Return): Promise<RecordConnection> {
@@ -175,13 +178,13 @@ export class Records implements RecordOffice {
   nudged(id: string, call: string | undefined): void {
     const connection = this.#residents.get(id);
     if (connection === undefined) return;
-    if (call === undefined) void this.#polls.look(connection);
+    if (call === undefined) void this.#links.look(connection);
     else for (const running of connection.calls) if (JSON.stringify(running.id) === call) running.cancel();
   }
 
   /** Looks after all records that are linked here: what the broker told of them may have been lost. */
   resumed(): void {
-    for (const connection of this.#residents) if (connection.current !== undefined) void this.#polls.look(connection);
+    for (const connection of this.#residents) if (connection.current !== undefined) void this.#links.look(connection);
   }
 
   /** Ends connections of a user, or one, wherever they are linked. */
@@ -218,7 +221,10 @@ export class Records implements RecordOffice {
     const now = this.host.now();
     for (const connection of this.#residents) {
       if (isIdle(connection, now)) this.#residents.retire(connection);
-      else this.upstream.renew(connection);
+      else {
+        this.upstream.renew(connection);
+        this.#links.renew(connection);
+      }
     }
     if (claims) this.#ends.sweep(now);
   }
@@ -323,7 +329,7 @@ export class Records implements RecordOffice {
   }
 
   async #send(connection: RecordConnection, seq: number, frames: readonly unknown[]): Promise<SendAnswer> {
-    this.#polls.requireValid(connection);
+    this.#links.requireValid(connection);
     connection.serving++;
     const running = this.upstream.send(connection, seq, frames);
     this.host.hooks.track(running.then(ignore, ignore));
@@ -338,6 +344,12 @@ export class Records implements RecordOffice {
       connection.serving--;
       connection.usedAt = this.host.now();
     }
+  }
+
+  async #acknowledge(connection: RecordConnection, inbox: number): Promise<void> {
+    this.upstream.charge(connection, 1);
+    await this.parts.store.acknowledge(connection.id, inbox);
+    connection.usedAt = this.host.now();
   }
 
   async #idsOf(to: { user: string } | { connection: string }): Promise<readonly string[]> {

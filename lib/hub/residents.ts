@@ -59,11 +59,11 @@ export class Residents {
 
   /** Forgets what this node has of a connection, which is over where it is told how. */
   retire(connection: RecordConnection, over?: DisconnectData): void {
-    const poll = connection.current;
+    const link = connection.current;
     if (over === undefined) connection.save();
     connection.retire(over?.code ?? CLOSE_NORMAL, over?.reason ?? '');
-    if (over === undefined) poll?.supersede();
-    else poll?.finish(over);
+    if (over === undefined) link?.abandon();
+    else link?.finish(over);
     this.unlink(connection);
     if (this.#byId.get(connection.id) === connection) this.#byId.delete(connection.id);
   }

@@ -91,7 +91,7 @@ function protocols({ options: { transports }, handlers }: Deployment): AuditFind
     {
       check: 'protocols',
       message,
-      fix: 'Add webSocket() or longPolling() to `transports`, or take events by HTTP controllers',
+      fix: 'Add webSocket(), sse() or longPolling() to `transports`, or take events by HTTP controllers',
     },
   ];
 }

@@ -3,19 +3,21 @@ import { parsePosition, type Position } from './position.js';
 /** The longest cursor that is read: it travels in a header, and proxies refuse headers of 8 KiB. */
 export const MAX_CURSOR_LENGTH = 4096;
 
-/** A set of positions by slot, and the pass of the connection it belongs to, if it has one. */
+/** A set of positions by slot, and the connection it belongs to, if it is of one. */
 export interface Cursor {
   readonly pass?: string;
+  /** The frames of the connection's inbox up to here have arrived. */
+  readonly inbox?: number;
   readonly positions: ReadonlyMap<number, Position>;
 }
 
 const ALPHABET = /^[0-9A-Za-z._:!~-]*$/;
 const SLOT = /^(0|[1-9a-z][0-9a-z]{0,4})$/;
-const PASS = /^[0-9A-Za-z_-]{1,64}$/;
+const HEAD = /^1(?:\.([0-9A-Za-z_-]{1,64})(?:\.([1-9][0-9]{0,14}))?)?$/;
 
-/** Writes a cursor: `"1" [ "." pass ] "~" slot ":" position { "!" … }`, slots in base 36. */
-export function formatCursor(positions: Iterable<readonly [number, Position]>, pass?: string): string {
-  let text = pass === undefined ? '1~' : `1.${pass}~`;
+/** Writes a cursor: `"1" [ "." pass [ "." inbox ] ] "~" slot ":" position { "!" … }`, slots in base 36. */
+export function formatCursor(positions: Iterable<readonly [number, Position]>, pass?: string, inbox = 0): string {
+  let text = pass === undefined ? '1~' : inbox === 0 ? `1.${pass}~` : `1.${pass}.${inbox}~`;
   let first = true;
   for (const [slot, position] of positions) {
     if (!first) text += '!';
@@ -30,13 +32,8 @@ export function parseCursor(text: unknown): Cursor | undefined {
   if (typeof text !== 'string' || text.length > MAX_CURSOR_LENGTH || !ALPHABET.test(text)) return undefined;
   const split = text.indexOf('~');
   if (split === -1) return undefined;
-  const head = text.slice(0, split);
-  let pass: string | undefined;
-  if (head !== '1') {
-    if (!head.startsWith('1.')) return undefined;
-    pass = head.slice(2);
-    if (!PASS.test(pass)) return undefined;
-  }
+  const head = HEAD.exec(text.slice(0, split));
+  if (head === null) return undefined;
   const positions = new Map<number, Position>();
   const body = text.slice(split + 1);
   if (body !== '') {
@@ -50,5 +47,7 @@ export function parseCursor(text: unknown): Cursor | undefined {
       positions.set(number, position);
     }
   }
-  return pass === undefined ? { positions } : { pass, positions };
+  const [, pass, inbox] = head;
+  if (pass === undefined) return { positions };
+  return inbox === undefined ? { pass, positions } : { pass, inbox: Number(inbox), positions };
 }

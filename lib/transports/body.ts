@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isUtf8 } from 'node:buffer';
-import { RefusalError } from '../hub/ports/transport.js';
+import { RefusalError, type Reception } from '../hub/ports/transport.js';
 import { RealtimeException } from '../protocol/errors.js';
 import { isTooDeep } from '../protocol/frames.js';
 import { leaveBody } from './departure.js';
@@ -37,6 +37,20 @@ export async function readJson(request: IncomingMessage, maxBytes: number): Prom
   if (isTooDeep(text, MAX_DEPTH)) throw new RealtimeException('invalid', 'The body is nested too deep');
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
   throw new RealtimeException('invalid', 'The body is an object');
+}
+
+/** Reads a request's body as {@link readJson} does, in a place of its own. */
+export async function receiveJson(
+  request: IncomingMessage,
+  reception: Pick<Reception, 'begin'>,
+  maxBytes: number,
+): Promise<Record<string, unknown>> {
+  const release = reception.begin();
+  try {
+    return await readJson(request, maxBytes);
+  } finally {
+    release();
+  }
 }
 
 /** Answers a request with JSON text. */

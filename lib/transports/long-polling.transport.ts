@@ -9,12 +9,12 @@ import type {
 } from '../hub/ports/transport.js';
 import { formatCursor, parseCursor } from '../protocol/cursor.js';
 import { encodeEvent, toJson } from '../protocol/encode.js';
-import { RealtimeException } from '../protocol/errors.js';
-import { parsePosition, type Position } from '../protocol/position.js';
-import { answerJson, readJson } from './body.js';
+import type { Position } from '../protocol/position.js';
+import { answerJson, receiveJson } from './body.js';
 import { whenOver } from './departure.js';
+import { MAX_WISH_BYTES, readChannels, readInbox, readLinkWish } from './link-wish.js';
 import { addHeaders } from './response-headers.js';
-import { MAX_STREAM_CHANNELS } from './sse.transport.js';
+import { MAX_STREAM_CHANNELS } from './sse-wish.js';
 
 /** How polls behave. */
 export interface LongPollingOptions {
@@ -26,9 +26,6 @@ export interface LongPollingOptions {
 }
 
 const MAX_HOLD_MS = 25_000;
-/** The body of a poll: the positions of as many channels as a connection may have. */
-const MAX_BODY_BYTES = 64 * 1024;
-const MAX_CLIENT_LENGTH = 64;
 
 /** Long polling at `{path}/poll`: for networks that let nothing else through; any node serves any poll. */
 class LongPollingTransport implements Transport {
@@ -63,18 +60,11 @@ class LongPollingTransport implements Transport {
   /** A poll of the library: of a connection, by its pass, or the one that makes it. */
   async #poll(exchange: RequestExchange, reception: Reception): Promise<void> {
     const { request, response } = exchange;
-    const release = reception.begin();
-    let body: Record<string, unknown>;
-    try {
-      body = await readJson(request, MAX_BODY_BYTES);
-    } finally {
-      release();
-    }
-    const positions = readPositions(body.positions, this.#maxPositions);
-    if (body.pass === undefined) {
+    const wish = readLinkWish(await receiveJson(request, reception, MAX_WISH_BYTES), this.#maxPositions);
+    if (wish.pass === undefined) {
       const { pass, connected, channels, responseHeaders } = await reception.establish({
-        client: readClient(body.client),
-        channels: positions,
+        client: wish.client,
+        channels: wish.positions,
       });
       addHeaders(response, responseHeaders);
       const frame = encodeEvent('$connected', { ...connected, channels });
@@ -85,10 +75,9 @@ class LongPollingTransport implements Transport {
       answerJson(response, 201, [`{"frames":[${frame}],${toJson(rest).slice(1)}`]);
       return;
     }
-    const connection = await reception.resume(readText('pass', body.pass));
-    const answer = await connection.poll(
-      this.#requestOf(exchange, readInbox(body.inbox), (channel) => positions.get(channel)),
-    );
+    const connection = await reception.resume(wish.pass);
+    const positionOf = (channel: string): Position | undefined => wish.positions.get(channel);
+    const answer = await connection.poll(this.#requestOf(exchange, wish.inbox, positionOf));
     this.#answer(exchange, answer, {
       positions: Object.fromEntries([...answer.positions].map(([channel, { position }]) => [channel, position])),
       inbox: answer.inbox,
@@ -104,13 +93,13 @@ class LongPollingTransport implements Transport {
       slot === undefined ? undefined : cursor?.positions.get(slot);
     const ignored = text !== '' && cursor === undefined ? { ignored: true } : {};
     if (cursor?.pass !== undefined) {
-      const inbox = readInbox(query.has('inbox') ? Number(query.get('inbox')) : undefined);
+      const inbox = query.has('inbox') ? readInbox(Number(query.get('inbox'))) : (cursor.inbox ?? 0);
       const connection = await reception.resume(cursor.pass);
       const answer = await connection.poll(this.#requestOf(exchange, inbox, positionOf));
       this.#answer(exchange, answer, { cursor: cursorOf(answer, cursor), inbox: answer.inbox });
       return;
     }
-    const channels = readChannels(query, this.#maxChannels);
+    const channels = readChannels(query, this.#maxChannels, 'poll');
     const { positionOf: _, ...request } = this.#requestOf(exchange, 0, positionOf);
     const answer = await reception.read({ ...request, positionOf, channels });
     this.#answer(exchange, answer, { cursor: cursorOf(answer, cursor), ...ignored });
@@ -136,54 +125,8 @@ export function longPolling(options: LongPollingOptions = {}): Transport {
 }
 
 /** Where the peer is after an answer; what it said stays where the answer says nothing. */
-function cursorOf({ positions, superseded }: PollAnswer, cursor: ReturnType<typeof parseCursor>): string {
+function cursorOf({ positions, inbox, superseded }: PollAnswer, cursor: ReturnType<typeof parseCursor>): string {
   const at = new Map(superseded ? cursor?.positions : []);
   for (const { slot, position } of positions.values()) if (slot !== undefined) at.set(slot, position);
-  return formatCursor(at, cursor?.pass);
-}
-
-function readPositions(value: unknown, max: number): Map<string, Position | undefined> {
-  const positions = new Map<string, Position | undefined>();
-  if (value === undefined) return positions;
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new RealtimeException('invalid', '"positions" is an object');
-  }
-  const entries = Object.entries(value as Record<string, unknown>);
-  if (entries.length > max) throw new RealtimeException('too_many_channels', `At most ${max} channels per connection`);
-  for (const [channel, position] of entries) {
-    if (position !== null && parsePosition(position) === undefined) {
-      throw new RealtimeException('invalid', 'A position is what an answer told, or null');
-    }
-    positions.set(channel, (position as Position | null) ?? undefined);
-  }
-  return positions;
-}
-
-function readChannels(query: URLSearchParams, max: number): string[] {
-  const channels = query.getAll('channels').join(',').split(',');
-  if (channels.includes('') || new Set(channels).size < channels.length) {
-    throw new RealtimeException('invalid', '"channels" names each channel once, separated by commas');
-  }
-  if (channels.length <= max) return channels;
-  throw new RealtimeException('too_many_channels', `At most ${max} channels per poll`);
-}
-
-/** The number of the newest frame that has arrived; 0: none. Throws `invalid`. */
-export function readInbox(value: unknown): number {
-  if (value === undefined) return 0;
-  if (Number.isSafeInteger(value) && (value as number) >= 0) return value as number;
-  throw new RealtimeException('invalid', '"inbox" is the number that the last answer told');
-}
-
-function readClient(value: unknown): string | undefined {
-  if (value === undefined) return undefined;
-  const client = readText('client', value);
-  if (client !== '' && client.length <= MAX_CLIENT_LENGTH) return client;
-  throw new RealtimeException('invalid', `"client" is text of 1 to ${MAX_CLIENT_LENGTH} characters`);
-}
-
-/** Throws `invalid` for all but text. */
-export function readText(name: string, value: unknown): string {
-  if (typeof value === 'string') return value;
-  throw new RealtimeException('invalid', `"${name}" is text`);
+  return formatCursor(at, cursor?.pass, superseded ? cursor?.inbox : inbox);
 }

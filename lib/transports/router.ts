@@ -108,7 +108,7 @@ export class RequestRouter {
     const { transport } = match.route;
     let connection: AdmittedConnection | undefined;
     try {
-      if (transport.serve !== undefined) {
+      if (transport.serve !== undefined && transport.serves?.(exchange) !== false) {
         await transport.serve(exchange, handshake.receive(visit(match, request, query, secrets)));
         return;
       }

@@ -1,7 +1,7 @@
 import type { Codec, Run } from '../hub/ports/link.js';
-import { formatCursor } from '../protocol/cursor.js';
+import { formatCursor, MAX_CURSOR_LENGTH } from '../protocol/cursor.js';
 import { encodeChannelEvent, encodeEvent, encodePublication, encodeSkipped, toJson } from '../protocol/encode.js';
-import type { LostData, SubscribeData } from '../protocol/frames.js';
+import type { LostData } from '../protocol/frames.js';
 import { formatPosition, type Position } from '../protocol/position.js';
 import { LastEvent } from './memo.js';
 
@@ -15,9 +15,11 @@ export interface Slots {
   /** Whether the ids depend on nothing but the event. */
   readonly shared: boolean;
   /** Where a stream begins: its first cursor. */
-  begin(answers: Readonly<Record<string, SubscribeData>>): string;
+  begin(positions: ReadonlyMap<string, Position>): string | undefined;
   /** The cursor after a channel has moved; `undefined` for a channel that the request did not name. */
   move(channel: string, position: Position): string | undefined;
+  /** The cursor after a frame of the inbox. Absent where the stream has none. */
+  number?(n: number): string;
 }
 
 /** The one channel of a stream: its position is the cursor, the same for all who read this channel alone. */
@@ -26,8 +28,8 @@ export class OneSlot implements Slots {
 
   constructor(private readonly channel: string) {}
 
-  begin(answers: Readonly<Record<string, SubscribeData>>): string {
-    return `1~0:${answers[this.channel]!.position}`;
+  begin(positions: ReadonlyMap<string, Position>): string {
+    return `1~0:${positions.get(this.channel)!}`;
   }
 
   move(channel: string, position: Position): string | undefined {
@@ -45,8 +47,8 @@ export class ManySlots implements Slots {
     this.#slots = new Map(channels.map((channel, slot) => [channel, slot]));
   }
 
-  begin(answers: Readonly<Record<string, SubscribeData>>): string {
-    for (const [channel, slot] of this.#slots) this.#positions.set(slot, answers[channel]!.position);
+  begin(positions: ReadonlyMap<string, Position>): string {
+    for (const [channel, slot] of this.#slots) this.#positions.set(slot, positions.get(channel)!);
     return formatCursor(this.#positions);
   }
 
@@ -55,6 +57,54 @@ export class ManySlots implements Slots {
     if (slot === undefined) return undefined;
     this.#positions.set(slot, position);
     return formatCursor(this.#positions);
+  }
+}
+
+/** A stream of the library, which knows by itself where it is: only frames of the inbox are numbered. */
+export const UNNUMBERED: Slots = {
+  shared: true,
+  begin: () => undefined,
+  move: () => undefined,
+  number: (n) => String(n),
+};
+
+/** The channels of a connection with a record, by the numbers that it gave them, and its pass. */
+export class RecordSlots implements Slots {
+  readonly shared = false;
+  #positions = new Map<string, Position>();
+
+  constructor(
+    private readonly pass: string,
+    private inbox: number,
+    private readonly slotOf: (channel: string) => number | undefined,
+  ) {}
+
+  begin(positions: ReadonlyMap<string, Position>): string {
+    this.#positions = new Map(positions);
+    return this.#cursor();
+  }
+
+  move(channel: string, position: Position): string {
+    this.#positions.set(channel, position);
+    return this.#cursor();
+  }
+
+  number(n: number): string {
+    this.inbox = n;
+    return this.#cursor();
+  }
+
+  /** Channels for which there is no room are left out: they go on from where they began. */
+  #cursor(): string {
+    const items: [number, Position][] = [];
+    let room = MAX_CURSOR_LENGTH - formatCursor([], this.pass, this.inbox).length;
+    for (const [channel, position] of this.#positions) {
+      const slot = this.slotOf(channel);
+      if (slot === undefined) continue;
+      room -= `!${slot.toString(36)}:${position}`.length;
+      if (room >= 0) items.push([slot, position]);
+    }
+    return formatCursor(items, this.pass, this.inbox);
   }
 }
 
@@ -90,7 +140,15 @@ export class SseCodec implements Codec {
   }
 
   frame(text: string): Buffer {
-    return this.framing(this.format === 'frames' ? block(undefined, undefined, text) : nativeFrame(text));
+    return this.#frame(text, undefined);
+  }
+
+  numbered(n: number, text: string): Buffer {
+    return this.#frame(text, this.slots.number?.(n));
+  }
+
+  #frame(text: string, id: string | undefined): Buffer {
+    return this.framing(this.format === 'frames' ? block(undefined, id, text) : nativeFrame(text, id));
   }
 
   run({ channel, channelJson, epoch, items }: Run): Buffer {
@@ -123,7 +181,7 @@ export class SseCodec implements Codec {
   }
 
   /** The first event of a stream, which tells the peer its cursor and after how long to come back. */
-  opening(data: Readonly<Record<string, unknown>>, cursor: string, retryMs: number): Buffer {
+  opening(data: Readonly<Record<string, unknown>>, cursor: string | undefined, retryMs: number): Buffer {
     const native = this.format === 'native';
     const json = native ? toJson(data) : encodeEvent('$connected', data);
     return this.framing(`retry: ${retryMs}\n${block(native ? '$open' : undefined, cursor, json)}`);
@@ -154,11 +212,9 @@ export function block(event: string | undefined, id: string | undefined, data: s
 }
 
 /** What the application sends to one peer: the event by its name; text of its own form as it is. */
-function nativeFrame(text: string): string {
+function nativeFrame(text: string, id: string | undefined): string {
   const { event, data } = parse(text);
-  return typeof event === 'string' && event !== ''
-    ? block(event, undefined, toJson(data))
-    : block(undefined, undefined, text);
+  return typeof event === 'string' && event !== '' ? block(event, id, toJson(data)) : block(undefined, id, text);
 }
 
 /** The frame that a text is; `send` of the application takes any text. */

@@ -1,4 +1,13 @@
-import { chunked, ManySlots, OneSlot, SseCodec, unframed, type SseFormat } from './sse-codec.js';
+import {
+  chunked,
+  ManySlots,
+  OneSlot,
+  SseCodec,
+  unframed,
+  UNNUMBERED,
+  type Slots,
+  type SseFormat,
+} from './sse-codec.js';
 
 /** What a stream's bytes depend on besides its channels. */
 export interface StreamForm {
@@ -6,6 +15,9 @@ export interface StreamForm {
   /** Whether the bytes are chunks of a chunked body. */
   readonly chunked: boolean;
 }
+
+const BARE = new SseCodec('frames', UNNUMBERED, unframed);
+const BARE_CHUNKED = new SseCodec('frames', UNNUMBERED, chunked);
 
 /**
  * The codecs of streams. Those of one channel have one codec, so that its publications are encoded once; it is kept as
@@ -28,6 +40,16 @@ export class SseCodecs {
     }
     this.#uses.get(codec)!.count++;
     return codec;
+  }
+
+  /** The codec of all streams of the library. */
+  bare(isChunked: boolean): SseCodec {
+    return isChunked ? BARE_CHUNKED : BARE;
+  }
+
+  /** A codec for one stream. */
+  own({ format, chunked: isChunked }: StreamForm, slots: Slots): SseCodec {
+    return new SseCodec(format, slots, isChunked ? chunked : unframed);
   }
 
   give(codec: SseCodec): void {

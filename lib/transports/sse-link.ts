@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Link } from '../hub/ports/link.js';
-import type { AdmittedConnection, RequestExchange } from '../hub/ports/transport.js';
+import type { LinkPeer, RequestExchange } from '../hub/ports/transport.js';
 import { destroyResponse, whenOver } from './departure.js';
 import type { SseCodec } from './sse-codec.js';
 
@@ -25,12 +25,14 @@ export interface SseLinkOwner {
 /** What a link is made of. */
 export interface SseLinkParts {
   readonly exchange: RequestExchange;
-  readonly connection: AdmittedConnection;
+  readonly peer: LinkPeer;
   readonly codec: SseCodec;
   /** The socket, where ready chunks go to it as they are; else the response frames them. */
   readonly socket: Socket | undefined;
   /** When the stream is ended so that the peer comes back, ms since 1970. */
   readonly rotateAt: number;
+  /** Ends it so. */
+  rotate(): void;
 }
 
 /**
@@ -81,7 +83,7 @@ export class SseLink implements Link {
     this.#state = 'open';
     this.#held = [];
     this.#heldBytes = 0;
-    const { exchange, socket, connection } = this.parts;
+    const { exchange, socket, peer } = this.parts;
     const { request, response } = exchange;
     const http1 = request.httpVersion === '1.1';
     if (http1) request.socket.setNoDelay(true);
@@ -95,7 +97,7 @@ export class SseLink implements Link {
     response.flushHeaders();
     this.write([first, ...held]);
     socket?.uncork();
-    if (held.length > 0) connection.drained();
+    if (held.length > 0) peer.drained();
   }
 
   write(chunks: readonly Buffer[]): void {
@@ -160,7 +162,7 @@ export class SseLink implements Link {
       if (error || this.#state !== 'open') return;
       this.#madeRoom = ROOM_QUESTIONS;
       if (this.bufferedBytes > 0) this.#awaitDrain();
-      this.parts.connection.drained();
+      this.parts.peer.drained();
     });
   }
 
@@ -171,7 +173,7 @@ export class SseLink implements Link {
     this.#held = [];
     this.#heldBytes = 0;
     this.#owner.ended(this);
-    this.parts.connection.ended(1006, '');
+    this.parts.peer.ended(1006, '');
   }
 }
 

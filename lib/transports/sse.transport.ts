@@ -1,14 +1,15 @@
-import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import {
   RefusalError,
   type AdmittedConnection,
+  type Reception,
   type Refusal,
   type RequestExchange,
+  type ResumedConnection,
+  type StreamRequest,
   type Transport,
   type TransportSettings,
 } from '../hub/ports/transport.js';
-import { MAX_CURSOR_LENGTH, parseCursor } from '../protocol/cursor.js';
 import {
   CLOSE_GOING_AWAY,
   errorRow,
@@ -19,10 +20,15 @@ import {
 } from '../protocol/errors.js';
 import type { SubscribeData } from '../protocol/frames.js';
 import type { Position } from '../protocol/position.js';
+import { receiveJson } from './body.js';
+import { whenOver } from './departure.js';
+import { MAX_WISH_BYTES, readLinkWish, type LinkWish } from './link-wish.js';
 import { acceptsOnlyEventStream } from './refusal.js';
-import type { SseFormat } from './sse-codec.js';
+import { addHeaders } from './response-headers.js';
+import { RecordSlots, type SseCodec } from './sse-codec.js';
 import { SseCodecs } from './sse-codecs.js';
-import { SseLink, type SseLinkOwner } from './sse-link.js';
+import { SseLink, type SseLinkOwner, type SseLinkParts } from './sse-link.js';
+import { MAX_STREAM_CHANNELS, readCursor, readFormat, readSseWish, type SseWish } from './sse-wish.js';
 
 /** How streams behave. */
 export interface SseOptions {
@@ -35,36 +41,32 @@ export interface SseOptions {
   rotateMs?: number;
 }
 
-/** What a request asks for. */
-interface Wish {
-  readonly channels: readonly string[];
-  readonly format: SseFormat;
-  readonly client: string | undefined;
-  readonly cursor: 'none' | 'used' | 'ignored';
-  readonly positions: ReadonlyMap<number, Position>;
+/** A stream of a connection with a record: where its peer is, and what is written first. */
+interface RecordWish extends Pick<StreamRequest, 'inbox' | 'positionOf'> {
+  readonly begin: (link: SseLink, ...args: Parameters<StreamRequest['begin']>) => void;
 }
 
-/** An item of a cursor at its longest, `!zz:epochs-9007199254740991-1z141z3`: slot, epoch, offset, and 32 bits of tag. */
-const MAX_CURSOR_ITEM = 1 + 2 + 1 + 6 + 1 + 16 + 1 + 7;
-/** Channels of a stream: as many as a cursor holds, wherever they are. */
-export const MAX_STREAM_CHANNELS = Math.floor((MAX_CURSOR_LENGTH - '1~'.length) / MAX_CURSOR_ITEM);
 /** Channels of a stream that are authorised at once. */
 const PREPARE_CONCURRENCY = 8;
-const MAX_CLIENT_LENGTH = 64;
 const SWEEPS_PER_ROTATION = 50;
 const MAX_SWEEP_MS = 5_000;
 
-/** Server-sent events at `{path}/sse`: one-way, for a bare EventSource and for the client library. */
+/**
+ * Server-sent events at `{path}/sse`: by GET for an EventSource, a connection that lives as long as its link; with a pass,
+ * in the cursor or in the body of a POST, a link of a connection that outlives it and that sends by `{path}/send`.
+ */
 class SseTransport implements Transport, SseLinkOwner {
   readonly name = 'sse';
   readonly subpath = 'sse';
-  readonly methods = ['GET'];
+  readonly methods = ['GET', 'POST'];
+  readonly takesFrames = true;
   readonly #retryMs: number;
   readonly #rotateMs: number;
   readonly #links = new Set<SseLink>();
   readonly #codecs = new SseCodecs();
   #sweep: NodeJS.Timeout | undefined;
   #maxChannels = MAX_STREAM_CHANNELS;
+  #maxPositions = Infinity;
 
   constructor({ retryMs = 2_000, rotateMs = 600_000 }: SseOptions) {
     this.#retryMs = required('retryMs', retryMs, 1);
@@ -73,21 +75,40 @@ class SseTransport implements Transport, SseLinkOwner {
 
   open({ maxChannels }: TransportSettings): void {
     this.#maxChannels = Math.min(MAX_STREAM_CHANNELS, maxChannels);
+    this.#maxPositions = maxChannels;
   }
 
   async request(exchange: RequestExchange, connection: AdmittedConnection): Promise<void> {
-    const wish = readWish(exchange, this.#maxChannels);
+    const wish = readSseWish(exchange, this.#maxChannels);
     if (wish.client !== undefined) connection.introduce(wish.client);
-    const link = this.#link(exchange, connection, wish);
+    const socket = bareSocket(exchange);
+    const codec = this.#codecs.take(wish.channels, { format: wish.format, chunked: socket !== undefined });
+    const rotate = (): void => connection.disconnect({ code: CLOSE_GOING_AWAY, reason: 'rotated', reconnect: true });
+    const link = this.#link({ exchange, peer: connection, codec, socket, rotate });
     connection.attach(link);
     try {
       await connection.opened;
-      this.#start(link, wish, await prepare(connection, wish));
+      this.#start(link, connection, wish, await prepare(connection, wish));
     } catch (error) {
       // The hub ended the connection meanwhile: its reason says more than that it is gone.
       const gone = isRealtimeException(error) && error.code === 'gone';
       throw gone && link.closedBy !== undefined ? new RefusalError(refusalOfClose(link.closedBy)) : error;
     }
+  }
+
+  serves(exchange: RequestExchange): boolean {
+    return exchange.request.method === 'POST' || readCursor(exchange).cursor?.pass !== undefined;
+  }
+
+  async serve(exchange: RequestExchange, reception: Reception): Promise<void> {
+    if (exchange.request.method === 'GET') return this.#goOn(exchange, reception);
+    const wish = readLinkWish(await receiveJson(exchange.request, reception, MAX_WISH_BYTES), this.#maxPositions);
+    if (wish.pass === undefined) return this.#establish(exchange, reception, wish);
+    const connection = await reception.resume(wish.pass);
+    return this.#stream(exchange, connection, {
+      inbox: wish.inbox,
+      positionOf: (channel) => wish.positions.get(channel),
+    });
   }
 
   /**
@@ -120,11 +141,8 @@ class SseTransport implements Transport, SseLinkOwner {
     for (const link of this.#links) link.terminate();
   }
 
-  #link(exchange: RequestExchange, connection: AdmittedConnection, { channels, format }: Wish): SseLink {
-    const socket = bareSocket(exchange);
-    const codec = this.#codecs.take(channels, { format, chunked: socket !== undefined });
-    const rotateAt = Date.now() + jitter(this.#rotateMs, 0.1);
-    const link = new SseLink({ exchange, connection, codec, socket, rotateAt }, this);
+  #link(parts: Omit<SseLinkParts, 'rotateAt'>): SseLink {
+    const link = new SseLink({ ...parts, rotateAt: Date.now() + jitter(this.#rotateMs, 0.1) }, this);
     this.#links.add(link);
     const sweepMs = Math.min(MAX_SWEEP_MS, Math.ceil(this.#rotateMs / SWEEPS_PER_ROTATION));
     this.#sweep ??= setInterval(() => this.#rotate(), sweepMs).unref();
@@ -132,63 +150,103 @@ class SseTransport implements Transport, SseLinkOwner {
   }
 
   /** Starts the subscriptions and, in the same turn, the stream. */
-  #start(link: SseLink, { cursor, format, channels: names }: Wish, begins: readonly (() => SubscribeData)[]): void {
-    const { connection, codec } = link.parts;
+  #start(
+    link: SseLink,
+    connection: AdmittedConnection,
+    { outcome: cursor, format, channels: names }: SseWish,
+    begins: readonly (() => SubscribeData)[],
+  ): void {
+    const { codec } = link;
     const channels = Object.create(null) as Record<string, SubscribeData>;
     begins.forEach((begin, slot) => (channels[names[slot]!] = begin()));
     const connected = connection.connectedData();
     const data = format === 'frames' ? connected : { connection: connected.connection };
-    const first = { ...data, cursor, channels };
-    link.start(codec.opening(first, codec.slots.begin(channels), jitter(this.#retryMs, 0.25)));
+    this.#open(link, { ...data, cursor, channels }, codec.slots.begin(new Map(positionsOf(channels))));
+  }
+
+  #open(link: SseLink, data: Readonly<Record<string, unknown>>, cursor: string | undefined): void {
+    link.start(link.codec.opening(data, cursor, jitter(this.#retryMs, 0.25)));
+  }
+
+  /** Makes a connection that outlives its links, and its first stream. */
+  async #establish(exchange: RequestExchange, reception: Reception, { client, positions }: LinkWish): Promise<void> {
+    let gone = false;
+    whenOver(exchange, () => (gone = true));
+    const { pass, connection, channels, responseHeaders } = await reception.establish({ client, channels: positions });
+    try {
+      if (gone) throw new RealtimeException('gone');
+      addHeaders(exchange.response, responseHeaders);
+      await this.#stream(exchange, connection, { inbox: 0, positionOf: () => undefined }, { pass, channels });
+    } catch (error) {
+      connection.leave(); // nobody was told its pass
+      throw error;
+    }
+  }
+
+  /** Goes on with a connection, for the library. */
+  #stream(
+    exchange: RequestExchange,
+    connection: ResumedConnection,
+    at: Pick<StreamRequest, 'inbox' | 'positionOf'>,
+    first: object = {},
+  ): Promise<void> {
+    const codec = (socket: Socket | undefined): SseCodec => this.#codecs.bare(socket !== undefined);
+    return this.#begin(exchange, connection, codec, {
+      ...at,
+      begin: (link, connected) => this.#open(link, { ...connected, ...first }, undefined),
+    });
+  }
+
+  /** Goes on with a connection by a cursor that has its pass. */
+  async #goOn(exchange: RequestExchange, reception: Reception): Promise<void> {
+    const { cursor } = readCursor(exchange);
+    const { pass, inbox = 0, positions } = cursor!;
+    const format = readFormat(exchange.query);
+    const connection = await reception.resume(pass!);
+    const slots = new RecordSlots(pass!, inbox, (channel) => connection.slotOf(channel));
+    const codec = (socket: Socket | undefined): SseCodec =>
+      this.#codecs.own({ format, chunked: socket !== undefined }, slots);
+    await this.#begin(exchange, connection, codec, {
+      inbox,
+      positionOf: (_channel, slot) => (slot === undefined ? undefined : positions.get(slot)),
+      begin: (link, connected, at) => {
+        const channels = Object.fromEntries([...at].map(([channel, position]) => [channel, { position }]));
+        const data = format === 'frames' ? connected : { connection: connected.connection };
+        this.#open(link, { ...data, cursor: 'used', channels }, slots.begin(at));
+      },
+    });
+  }
+
+  async #begin(
+    exchange: RequestExchange,
+    connection: ResumedConnection,
+    codecOf: (socket: Socket | undefined) => SseCodec,
+    { inbox, positionOf, begin }: RecordWish,
+  ): Promise<void> {
+    const socket = bareSocket(exchange);
+    const stream = connection.stream();
+    const rotate = (): void => stream.finish();
+    const link = this.#link({ exchange, peer: stream, codec: codecOf(socket), socket, rotate });
+    await stream.start(link, { inbox, positionOf, begin: (...args) => begin(link, ...args) });
   }
 
   #rotate(): void {
     const now = Date.now();
     for (const { parts } of this.#links) {
-      if (parts.rotateAt > now) continue;
-      parts.connection.disconnect({ code: CLOSE_GOING_AWAY, reason: 'rotated', reconnect: true });
+      if (parts.rotateAt <= now) parts.rotate();
     }
   }
 }
 
-/** Reaches peers by server-sent events, at `{path}/sse?channels=a,b`. */
+/** Reaches peers by server-sent events, at `{path}/sse`; what they send comes to `{path}/send`. */
 export function sse(options: SseOptions = {}): Transport {
   return new SseTransport(options);
-}
-
-/** Reads a request. Throws `invalid` or `too_many_channels`. */
-function readWish({ request, query }: RequestExchange, maxChannels: number): Wish {
-  const channels = query.getAll('channels').join(',').split(',');
-  if (channels.includes('') || new Set(channels).size < channels.length) {
-    throw new RealtimeException('invalid', '"channels" names each channel once, separated by commas');
-  }
-  if (channels.length > maxChannels) {
-    throw new RealtimeException('too_many_channels', `At most ${maxChannels} channels per stream`);
-  }
-  const format = query.get('format') ?? 'native';
-  if (format !== 'native' && format !== 'frames') {
-    throw new RealtimeException('invalid', '"format" is "frames" or absent');
-  }
-  const client = query.get('client') ?? undefined;
-  if (client !== undefined && (client === '' || client.length > MAX_CLIENT_LENGTH)) {
-    throw new RealtimeException('invalid', `"client" is text of 1 to ${MAX_CLIENT_LENGTH} characters`);
-  }
-  return { channels, format, client, ...readCursor(request, query) };
-}
-
-/** Where the peer was: the header of EventSource's own, else the query of a page that rebuilt a closed one. */
-function readCursor(request: IncomingMessage, query: URLSearchParams): Pick<Wish, 'cursor' | 'positions'> {
-  const header = request.headers['last-event-id'];
-  const text = header ?? query.get('lastEventId') ?? '';
-  const cursor = text === '' ? undefined : parseCursor(text);
-  const positions = cursor?.positions ?? new Map<number, Position>();
-  return { cursor: text === '' ? 'none' : cursor === undefined ? 'ignored' : 'used', positions };
 }
 
 /** Authorises the channels, some at once; the first that is refused refuses the request. */
 async function prepare(
   connection: AdmittedConnection,
-  { channels, positions }: Wish,
+  { channels, cursor }: SseWish,
 ): Promise<(() => SubscribeData)[]> {
   const begins: (() => SubscribeData)[] = [];
   let next = 0;
@@ -197,7 +255,7 @@ async function prepare(
       const slot = next++;
       const channel = channels[slot]!;
       try {
-        begins[slot] = await connection.prepare(channel, positions.get(slot));
+        begins[slot] = await connection.prepare(channel, cursor?.positions.get(slot));
       } catch (error) {
         next = channels.length;
         throw ofChannel(error, channel);
@@ -225,6 +283,10 @@ function refusalOfClose({ code, reason }: { code: number; reason: string }): Ref
   const known = isErrorCode(reason) ? reason : retryAfterClose(code) === 'yes' ? 'draining' : 'forbidden';
   const { http = 500, message } = errorRow(known);
   return { status: http, error: { code: known, message } };
+}
+
+function positionsOf(answers: Readonly<Record<string, SubscribeData>>): [channel: string, position: Position][] {
+  return Object.entries(answers).map(([channel, { position }]) => [channel, position]);
 }
 
 function jitter(ms: number, share: number): number {

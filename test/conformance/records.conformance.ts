@@ -154,6 +154,36 @@ export function describeRecords(
       expect((await two.look(id, 2, 0, LONG_MS))!.entries).toHaveLength(1);
     });
 
+    test('D5.3 removes what has arrived, whoever says so, and tells nobody', async () => {
+      const id = await create();
+      await one.attach(id, 0, LONG_MS);
+      await one.push(
+        id,
+        Array.from({ length: MAX_INBOX_ENTRIES }, (_, i) => ({ text: String(i + 1) })),
+      );
+      expect(await one.push(id, [{ text: 'more' }])).toBe('full');
+      await two.acknowledge(id, MAX_INBOX_ENTRIES - 1);
+      await two.acknowledge(id, 1);
+      const left = [{ n: MAX_INBOX_ENTRIES, text: String(MAX_INBOX_ENTRIES) }];
+      expect((await one.look(id, 1, 0, LONG_MS))!.entries).toEqual(left);
+      expect(await two.push(id, [{ text: 'x'.repeat(MAX_INBOX_BYTES - 3) }])).toBe('pushed');
+      await two.acknowledge(id, MAX_INBOX_ENTRIES + 1);
+      expect((await one.look(id, 1, 0, LONG_MS))!.entries).toEqual([]);
+      await two.acknowledge('none', 1);
+    });
+
+    test('W11 tells the linked node of other credentials', async () => {
+      const id = await create();
+      await two.attach(id, 0, LONG_MS);
+      await one.write(id, { user: { id: 'ann', claims: { more: true }, expiresAt: 5 } });
+      await b.until(() => b.nudges.some(({ record }) => record === id), 'the credentials');
+      expect((await two.look(id, 1, 0, LONG_MS))!.record.user).toEqual({
+        id: 'ann',
+        claims: { more: true },
+        expiresAt: 5,
+      });
+    });
+
     test('P14 bounds the inbox in frames and bytes: all are taken, or none', async () => {
       const id = await create();
       const many = Array.from({ length: MAX_INBOX_ENTRIES - 1 }, () => ({ text: '0' }));

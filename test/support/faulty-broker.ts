@@ -6,7 +6,7 @@ import { memorySurgery } from './log-surgery.js';
 import type { LogSurgery } from './log-surgery.js';
 
 /** Which announcement a fate is for. */
-export type AnnouncementKind = 'envelope' | 'presence';
+export type AnnouncementKind = 'envelope' | 'presence' | 'nudge';
 
 /**
  * What becomes of an announcement. `delay`: it is held until {@link FaultySession.release}, and so is all that follows
@@ -91,7 +91,7 @@ export function faultyBroker(inner: Broker, surgery?: LogSurgery): FaultyBroker 
 
 /** The announcements of one session, between the broker and the hub. */
 class Faults {
-  readonly fates: Record<AnnouncementKind, AnnouncementFate[]> = { envelope: [], presence: [] };
+  readonly fates: Record<AnnouncementKind, AnnouncementFate[]> = { envelope: [], presence: [], nudge: [] };
   readonly held: (() => void)[] = [];
   paused = false;
   readonly listener: BrokerListener;
@@ -106,7 +106,7 @@ class Faults {
       onClaim: (claim) => hub.onClaim(claim),
       onFenced: () => hub.onFenced(),
       onHold: (hold) => hub.onHold(hold),
-      onNudge: (record, call) => this.deliver(() => hub.onNudge(record, call)),
+      onNudge: (record, call) => this.pass('nudge', () => hub.onNudge(record, call)),
     };
   }
 

@@ -96,6 +96,11 @@ export class Fleet {
     return link;
   }
 
+  /** Has a link delivered to. */
+  watch(link: TestLink): void {
+    this.#links.add(link);
+  }
+
   /** Publishes as the application of a node would. */
   publish(
     node: number,
@@ -119,6 +124,13 @@ export class Fleet {
   async settle(): Promise<void> {
     do await this.clock.settle();
     while (this.deliver());
+  }
+
+  /** Lets what was asked for happen, and gives its outcome. */
+  async settled<T>(promise: Promise<T>): Promise<T> {
+    promise.catch(() => undefined);
+    await this.settle();
+    return promise;
   }
 
   /** Lets time pass, in steps. */

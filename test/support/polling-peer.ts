@@ -67,7 +67,7 @@ export class PollingPeer {
   constructor(
     /** The URL of the endpoint, asked for each request. */
     public base: () => string,
-    private readonly headers: Record<string, string> = {},
+    protected readonly headers: Record<string, string> = {},
   ) {}
 
   /** Makes a connection. */

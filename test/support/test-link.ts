@@ -17,6 +17,10 @@ export class LineCodec implements Codec {
     return Buffer.from(`${text}\n`);
   }
 
+  numbered(n: number, text: string): Buffer {
+    return this.frame(`{"inbox":${n},${text.slice(1)}`);
+  }
+
   run({ channelJson, items }: Run): Buffer {
     let text = '';
     for (const { event, data, offset, tag } of items) {

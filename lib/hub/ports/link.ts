@@ -22,6 +22,8 @@ export interface Codec {
   readonly shared: boolean;
   /** The bytes of one frame, given as JSON text. */
   frame(text: string): Buffer;
+  /** The same of a frame that its peer acknowledges by a number. Absent where wires of this kind carry none. */
+  numbered?(n: number, text: string): Buffer;
   /** The bytes of all publications of a run, as one buffer. */
   run(run: Run): Buffer;
   /** The bytes of the marker for publications withheld from one subscriber, up to `offset`. */

@@ -141,9 +141,11 @@ export interface RecordStore {
   attach(id: string, ack: number, forMs: number): Promise<RecordView | undefined>;
   /** What an attached link has to know. Where it is still the newest, the record is due after `forMs`. */
   look(id: string, link: number, ack: number, forMs: number): Promise<RecordView | undefined>;
+  /** Removes the frames of the inbox up to a number. */
+  acknowledge(id: string, ack: number): Promise<void>;
   /** The link is gone: the record is due after `forMs`, unless another was attached meanwhile. */
   detach(id: string, link: number, forMs: number): Promise<void>;
-  /** Writes what has changed. */
+  /** Writes what has changed. Of other credentials the node of the link is told. */
   write(id: string, state: RecordState): Promise<void>;
   /** Adds a channel, or keeps the one there is; resolves with its slot, `undefined` where the record is over. */
   enter(id: string, subscription: Omit<StoredSubscription, 'slot'>): Promise<number | undefined>;

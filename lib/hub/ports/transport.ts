@@ -67,6 +67,8 @@ export interface Transport {
   refuseUpgrade?(exchange: UpgradeExchange, code: number, reason: string, disconnectFrame: string): void;
   /** Serves a request for an admitted connection. A rejection is answered as a refusal. */
   request?(exchange: RequestExchange, connection: AdmittedConnection): Promise<void>;
+  /** Whether a request is for `serve`, where the transport has `request` too. @defaultValue true */
+  serves?(exchange: RequestExchange): boolean;
   /** Serves a request by itself, in place of `request`: its reception does the handshake when it is asked to. */
   serve?(exchange: RequestExchange, reception: Reception): Promise<void>;
   /** Whether peers can send frames, though there is no upgrade. @defaultValue false */
@@ -123,6 +125,7 @@ export interface EstablishWish {
 export interface Established {
   /** What its links prove themselves by. */
   readonly pass: string;
+  readonly connection: ResumedConnection;
   readonly connected: ConnectedData;
   readonly channels: Readonly<Record<string, SubscribeData | { readonly error: ErrorBody }>>;
   readonly responseHeaders: ResponseHeaders | undefined;
@@ -140,9 +143,42 @@ export interface SendAnswer {
   readonly answers: string;
 }
 
+/** Whom a link tells of itself. */
+export interface LinkPeer {
+  /** What was written has been taken. */
+  drained(): void;
+  /** The link is gone. Called once. */
+  ended(code: number, reason: string): void;
+}
+
+/** What a stream asks for. */
+export interface StreamRequest {
+  /** The frames of the inbox up to here have arrived. */
+  readonly inbox: number;
+  readonly positionOf: PositionOf;
+  /** Writes the first bytes of the stream. Called once, before all else; `positions`: where its channels go on from. */
+  begin(connected: ConnectedData, positions: ReadonlyMap<string, Position>): void;
+}
+
+/** A stream of a connection that outlives its links, as its transport uses it. */
+export interface ResumedStream extends LinkPeer {
+  /** Gives it its link. Rejects with a `RealtimeException` where it does not begin: nothing was written then. */
+  start(link: Link, request: StreamRequest): Promise<void>;
+  /** Ends it in order: the peer comes back to its connection. */
+  finish(): void;
+}
+
 /** A connection that outlives its links, as a transport uses it. */
 export interface ResumedConnection {
   readonly id: string;
+  /** A new stream, which takes over from the link before once it is started. */
+  stream(): ResumedStream;
+  /** The number that a channel has in cursors. */
+  slotOf(channel: string): number | undefined;
+  /** The frames of the inbox up to here have arrived. */
+  acknowledge(inbox: number): Promise<void>;
+  /** The peer has had enough: the connection ends, on all nodes. */
+  leave(): void;
   /** Waits for something to tell. Rejects with a `RealtimeException`; `gone` where the connection is over. */
   poll(request: PollRequest): Promise<PollAnswer>;
   /** Runs frames in order, at most once each. */
@@ -165,7 +201,7 @@ export interface Reception {
 }
 
 /** A connection whose handshake was passed, as a transport uses it. */
-export interface AdmittedConnection {
+export interface AdmittedConnection extends LinkPeer {
   readonly id: string;
   /** Headers for the response that accepts the peer, none that frame it; read them before `attach`. */
   readonly responseHeaders?: ResponseHeaders | undefined;
@@ -190,8 +226,4 @@ export interface AdmittedConnection {
   receiveBad(): void;
   /** The frame was larger than the limit. */
   receiveTooLarge(): void;
-  /** What was written has been taken. */
-  drained(): void;
-  /** The link is gone. Called once. */
-  ended(code: number, reason: string): void;
 }

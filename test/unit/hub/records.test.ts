@@ -1,93 +1,13 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
-import type { IncomingMessage } from 'node:http';
 import type { Call } from '../../../lib/hub/call.js';
 import type { Connection } from '../../../lib/hub/connection.js';
 import { UserIdentity } from '../../../lib/hub/identity.js';
-import type { PollAnswer, ResumedConnection } from '../../../lib/hub/ports/transport.js';
 import type { RecordConnection } from '../../../lib/hub/record-connection.js';
 import { Fleet, type FleetOptions } from '../../support/fleet.js';
+import { RecordPeer as Peer } from '../../support/record-peer.js';
 
 const SECOND = 1_000;
 const CHANNELS = { 'chat.:room': { publish: true } };
-
-/** A peer with a record: what its requests would do, at whatever node it is told. */
-class Peer {
-  inbox = 0;
-  positions = new Map<string, string>();
-  seq = 0;
-
-  private constructor(
-    private readonly fleet: Fleet,
-    readonly id: string,
-    readonly pass: string,
-  ) {}
-
-  static async connect(fleet: Fleet, node = 0, user?: UserIdentity, channels: string[] = []): Promise<Peer> {
-    const { records } = fleet.hubs[node]!;
-    const connection = fleet.hubs[node]!.arrive({
-      ...ARRIVED,
-      transport: 'long-polling',
-      user,
-      awaitsToken: false,
-      recorded: true,
-    });
-    const established = records.establish(connection, {
-      client: 'tab',
-      channels: new Map(channels.map((channel) => [channel, undefined])),
-    });
-    await fleet.settle();
-    const { pass } = await established;
-    return new Peer(fleet, connection.id, pass);
-  }
-
-  at(node: number): Promise<ResumedConnection> {
-    return this.fleet.hubs[node]!.records.resume(this.pass, ARRIVED);
-  }
-
-  /** Begins to poll at a node. */
-  async begin(node: number): Promise<{ answer: Promise<PollAnswer> }> {
-    const connection = await this.at(node);
-    const answer = connection.poll({
-      inbox: this.inbox,
-      positionOf: (channel) => this.positions.get(channel),
-      holdMs: 25 * SECOND,
-      onGone: () => undefined,
-    });
-    return { answer };
-  }
-
-  /** Polls at a node, for 100 ms if there is nothing. */
-  async poll(node: number): Promise<any[]> {
-    const connection = await this.at(node);
-    const answering = connection.poll({
-      inbox: this.inbox,
-      positionOf: (channel) => this.positions.get(channel),
-      holdMs: 100,
-      onGone: () => undefined,
-    });
-    answering.catch(() => undefined);
-    await this.fleet.pass(200, 100);
-    const answer = await answering;
-    this.inbox = answer.inbox;
-    for (const [channel, { position }] of answer.positions) this.positions.set(channel, position);
-    return JSON.parse(`[${answer.frames.map((frame) => frame.toString()).join(',')}]`) as any[];
-  }
-
-  /** Sends frames to a node; the answers come when they do. */
-  async send(node: number, seq: number, ...frames: object[]): Promise<any[]> {
-    const connection = await this.at(node);
-    const { answers } = await connection.sendFrames(seq, frames);
-    return JSON.parse(answers) as any[];
-  }
-}
-
-const ARRIVED = {
-  endpoint: '0:/',
-  request: { rawHeaders: [] } as unknown as IncomingMessage,
-  ip: '127.0.0.1',
-  query: {},
-  params: {},
-};
 
 describe('connections with records', () => {
   let fleet: Fleet;

@@ -1,12 +1,20 @@
 import { describe, expect, it } from '@jest/globals';
 import { memoryBroker } from '../../../lib/brokers/memory.broker.js';
+import type { Transport } from '../../../lib/hub/ports/transport.js';
 import { resolveSettings } from '../../../lib/hub/settings.js';
 import { anonymous } from '../../../lib/hub/ports/authenticator.js';
 import { audit, type AuditFinding, type Deployment } from '../../../lib/nest/audit.js';
 import { resolveOptions, type RealtimeModuleOptions } from '../../../lib/nest/options.js';
 import { redisBroker } from '../../../lib/redis.js';
-import { sse } from '../../../lib/transports/sse.transport.js';
 
+/** A wire of somebody else, by which peers only receive. */
+const feed: Transport = {
+  name: 'feed',
+  subpath: 'feed',
+  methods: ['GET'],
+  open: () => undefined,
+  close: () => undefined,
+};
 const log = { warn: () => undefined, error: () => undefined };
 
 /** An application that is fit to be deployed, but for what a test changes. */
@@ -51,7 +59,7 @@ describe('the audit', () => {
   });
 
   it.each<[AuditFinding['check'], Deployment]>([
-    ['protocols', deployment({ transports: [sse()] })],
+    ['protocols', deployment({ transports: [feed] })],
     ['broker', deployment({ broker: memoryBroker() }, { replica: 'a worker of node:cluster' })],
     ['heartbeat', deployment({ heartbeat: { intervalMs: 60_000 } })],
     ['heartbeat', deployment({}, { serverTimeoutMs: 20_000 })],
@@ -69,7 +77,7 @@ describe('the audit', () => {
   it.each<[string, Deployment]>([
     [
       'a transport that takes no events where no gateway has any',
-      deployment({ transports: [sse()] }, { handlers: false }),
+      deployment({ transports: [feed] }, { handlers: false }),
     ],
     ['a heartbeat that keeps proxies awake', deployment({ heartbeat: { intervalMs: 59_000 }, channels: {} })],
     [

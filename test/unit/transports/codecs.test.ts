@@ -61,11 +61,12 @@ describe('SseCodec', () => {
 
   it('moves its cursor with $lost', () => {
     const codec = new SseCodec('native', new ManySlots(['b', 'a']), unframed);
-    const answer = { size: 0, windowMs: 0 };
-    const cursor = codec.slots.begin({
-      a: { ...answer, position: 'AbCd12-6-k0' },
-      b: { ...answer, position: 'ZzZz99-0-0' },
-    });
+    const cursor = codec.slots.begin(
+      new Map([
+        ['a', 'AbCd12-6-k0'],
+        ['b', 'ZzZz99-0-0'],
+      ]),
+    );
     expect(cursor).toBe('1~0:ZzZz99-0-0!1:AbCd12-6-k0');
     expect(codec.channelEvent(RUN, '$lost', { position: 'AbCd12-9-k2', reason: 'trimmed' }).toString()).toBe(
       'event: $lost\nid: 1~0:ZzZz99-0-0!1:AbCd12-9-k2\n' +

@@ -122,7 +122,7 @@ describe('a token in the query', () => {
     node.server.prependListener('request', (request, response) => response.once('close', () => urls.push(request.url)));
     const answered = await ask(node.port, `/realtime/sse?channels=chat.a&access_token=${TOKEN.ann}`);
     expect(answered.status).toBe(503);
-    const wrong = await ask(node.port, `/realtime/sse?access_token=${TOKEN.ann}`, { method: 'POST' });
+    const wrong = await ask(node.port, `/realtime/sse?access_token=${TOKEN.ann}`, { method: 'PUT' });
     expect(wrong.status).toBe(405);
     expect(urls).toEqual(['/realtime/sse?channels=chat.a', '/realtime/sse']);
   });

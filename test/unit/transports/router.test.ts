@@ -53,9 +53,9 @@ describe('RequestRouter: paths and methods', () => {
 
   it('answers a wrong method with 405 and Allow', async () => {
     const node = await start();
-    for (const method of ['POST', 'HEAD', 'DELETE']) {
+    for (const method of ['PUT', 'HEAD', 'DELETE']) {
       const answer = await ask(node.port, '/realtime/sse?channels=chat.a', { method });
-      expect([answer.status, answer.headers.allow]).toEqual([405, 'GET, OPTIONS']);
+      expect([answer.status, answer.headers.allow]).toEqual([405, 'GET, POST, OPTIONS']);
     }
     const answer = await ask(node.port, '/realtime', { method: 'POST' });
     expect([answer.status, answer.headers.allow]).toEqual([405, 'GET']);
@@ -317,7 +317,7 @@ describe('RequestRouter: CORS', () => {
       expect(headers).toMatchObject({
         'access-control-allow-origin': origin,
         'access-control-allow-credentials': 'true',
-        'access-control-allow-methods': 'GET',
+        'access-control-allow-methods': 'GET, POST',
         'access-control-allow-headers': 'authorization,last-event-id',
       });
       expect(headers.vary).toContain('Origin');
@@ -351,6 +351,6 @@ describe('RequestRouter: CORS', () => {
 
   it('tells the methods to OPTIONS that is no preflight', async () => {
     const { status, headers } = await ask((await start()).port, '/realtime/sse', { method: 'OPTIONS' });
-    expect([status, headers.allow]).toEqual([204, 'GET, OPTIONS']);
+    expect([status, headers.allow]).toEqual([204, 'GET, POST, OPTIONS']);
   });
 });

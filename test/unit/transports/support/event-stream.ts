@@ -17,6 +17,8 @@ export class EventStream {
   retryMs: number | undefined;
   lastEventId = '';
   over = false;
+  /** Called when events came, and at the end. */
+  onEvents: () => void = () => undefined;
   #rest = '';
   #wake: () => void = () => undefined;
 
@@ -29,17 +31,32 @@ export class EventStream {
     response.on('error', () => undefined);
     response.once('close', () => {
       this.over = true;
+      this.onEvents();
       this.#wake();
     });
   }
 
-  static async open(port: number, path: string, headers: Record<string, string> = {}): Promise<EventStream> {
-    const all = { Accept: 'text/event-stream', ...headers };
-    const request = httpRequest({ port, host: '127.0.0.1', path, headers: all, agent: false });
+  /** Asks for a stream, by POST where there is a body. */
+  static async open(
+    port: number,
+    path: string,
+    headers: Record<string, string> = {},
+    body?: object,
+  ): Promise<EventStream> {
+    const all: Record<string, string> = { Accept: 'text/event-stream', ...headers };
+    const method = body === undefined ? 'GET' : 'POST';
+    if (body !== undefined) all['Content-Type'] = 'application/json';
+    const request = httpRequest({ port, host: '127.0.0.1', path, method, headers: all, agent: false });
     request.on('error', () => undefined);
-    request.end();
+    request.end(body === undefined ? undefined : JSON.stringify(body));
     const [response] = await once(request, 'response');
     return new EventStream(request, response);
+  }
+
+  /** What came, where it is no stream: a refusal. */
+  async text(): Promise<string> {
+    await this.ended();
+    return this.#rest;
   }
 
   /** Waits until there are `count` events; gives them all. */
@@ -59,6 +76,11 @@ export class EventStream {
     while (!this.over) await new Promise<void>((resolve) => (this.#wake = resolve));
   }
 
+  /** What comes from now on is told to nobody. */
+  ignore(): void {
+    this.onEvents = () => undefined;
+  }
+
   close(): void {
     this.request.destroy();
   }
@@ -67,6 +89,7 @@ export class EventStream {
     const blocks = (this.#rest + text).split('\n\n');
     this.#rest = blocks.pop()!;
     for (const block of blocks) this.#block(block);
+    this.onEvents();
     this.#wake();
   }
 

@@ -88,6 +88,9 @@ export class TestNode {
   readonly #sockets = new Set<Socket>();
   readonly #connections: Connection[] = [];
   readonly #waiting: (() => void)[] = [];
+  #called!: () => void;
+  /** Resolves once a connection hook was called. */
+  readonly called = new Promise<void>((resolve) => (this.#called = resolve));
 
   private constructor(
     readonly hub: Hub,
@@ -122,6 +125,7 @@ export class TestNode {
         ...(disconnected === undefined ? {} : { disconnected }),
         connected: async (connection) => {
           node.#connections.push(connection);
+          node.#called();
           await connected?.(connection);
           for (const wake of node.#waiting.splice(0)) wake();
         },
