@@ -20,6 +20,7 @@ export const IMPORT_TABLE = {
   security: { folders: ['hub/ports', 'hub/identity', 'protocol'], packages: [NODE, /^jose$/] },
   nest: { folders: ['protocol', 'hub', 'transports', 'brokers', 'security'], packages: [NEST, NODE] },
   client: { folders: ['protocol'], packages: [] },
+  cli: { folders: ['client', 'protocol'], packages: [NODE, /^ws$/] },
   rxjs: { folders: ['client'], packages: [/^rxjs$/] },
   testing: {
     folders: ['protocol', 'hub', 'transports', 'brokers', 'security', 'nest', 'client'],

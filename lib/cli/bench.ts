@@ -1,0 +1,135 @@
+import type { RealtimeClient } from '../client/client.js';
+import { jsonOrText, makeClient, type Command, type Terminal } from './command.js';
+import { describeTimes } from './histogram.js';
+
+/** How long a connection, and the last delivery, may take, ms. */
+const WITHIN_MS = 15_000;
+
+/** `bench`: connections and fan-out against a running server. */
+export const bench: Command = {
+  name: 'bench',
+  parameters: ['CHANNEL'],
+  what: 'Opens connections that subscribe to a channel, publishes to it as a peer, and tells how long both took.\nThe limits of the server count: handshakes and connections of this address are limited by default.',
+  options: {
+    connections: { type: 'string', value: 'N', what: 'how many connections', initial: '100' },
+    'open-rate': { type: 'string', value: 'N', what: 'connections that are opened per second', initial: '50' },
+    messages: { type: 'string', value: 'N', what: 'publications; 0 for connections only', initial: '50' },
+    rate: { type: 'string', value: 'N', what: 'publications per second', initial: '10' },
+    event: { type: 'string', value: 'NAME', what: 'the event that is published', initial: 'message' },
+    data: { type: 'string', value: 'JSON', what: 'its data', initial: '{"text":"bench"}' },
+  },
+  async run(args, terminal) {
+    const connections = args.number('connections', 1);
+    const openRate = args.number('open-rate', 0.1);
+    const messages = args.number('messages', 0);
+    const rate = args.number('rate', 0.1);
+    const [name] = args.positionals;
+    const clients: RealtimeClient[] = [];
+    /** When each position came, of each client. */
+    const arrived = new Map<string, number[]>();
+    const told = new Map<string, number>();
+    const tell = (what: string): void => void told.set(what, (told.get(what) ?? 0) + 1);
+    let deliveries = 0;
+    try {
+      const openings = await paced(connections, openRate, terminal, 'connections', async () => {
+        const client = makeClient(args);
+        clients.push(client);
+        const channel = client.channel(name!);
+        client.on('error', (error) => tell(error.message));
+        channel.on('error', () => undefined); // told by subscribe()
+        channel.on('lost', () => tell('publications were lost'));
+        channel.on('*', (_data, { position }) => {
+          const times = arrived.get(position);
+          deliveries++;
+          if (times === undefined) arrived.set(position, [performance.now()]);
+          else times.push(performance.now());
+        });
+        const from = performance.now();
+        await within(channel.subscribe());
+        return performance.now() - from;
+      });
+      report(terminal, `${openings.times.length} of ${connections} connections were subscribed`, openings.times);
+      let failed = openings.failures;
+      if (messages > 0 && openings.times.length > 0 && !terminal.signal.aborted) {
+        const publisher = clients[0]!.channel(name!);
+        const event = args.text('event')!;
+        const data = jsonOrText(args.text('data')!);
+        const sent = new Map<string, number>();
+        const publishing = await paced(messages, rate, terminal, 'publications', async () => {
+          const from = performance.now();
+          const position = await within(publisher.publish(event, data));
+          if (position !== null) sent.set(position, from);
+          return performance.now() - from;
+        });
+        const expected = sent.size * openings.times.length;
+        await until(() => [...sent.keys()].reduce((sum, key) => sum + (arrived.get(key)?.length ?? 0), 0) >= expected);
+        const delays = [...sent].flatMap(([position, at]) => (arrived.get(position) ?? []).map((time) => time - at));
+        report(terminal, `${sent.size} of ${messages} publications were answered`, publishing.times);
+        report(terminal, `${delays.length} of ${expected} deliveries came`, delays);
+        failed += publishing.failures + (expected - delays.length);
+      }
+      for (const [what, count] of told) terminal.note(`${count} times: ${what}`);
+      terminal.note(`${deliveries} publications were received in all`);
+      return failed === 0 ? 0 : 1;
+    } finally {
+      for (const client of clients) client.close();
+    }
+  },
+};
+
+/** Does something so many times, so often a second; gives how long each took. */
+async function paced(
+  count: number,
+  perSecond: number,
+  { progress, note, signal }: Terminal,
+  what: string,
+  act: () => Promise<number>,
+): Promise<{ times: number[]; failures: number }> {
+  const start = performance.now();
+  const times: number[] = [];
+  const failed = new Map<string, number>();
+  const acts: Promise<unknown>[] = [];
+  for (let i = 0; i < count && !signal.aborted; i++) {
+    await pause(start + (i * 1_000) / perSecond - performance.now());
+    acts.push(
+      act()
+        .then(
+          (time) => void times.push(time),
+          (error: unknown) => {
+            const { message } = error as Error;
+            failed.set(message, (failed.get(message) ?? 0) + 1);
+          },
+        )
+        .finally(() => progress(`${what}: ${times.length} of ${count}`)),
+    );
+  }
+  await Promise.all(acts);
+  for (const [message, times] of failed) note(`${what}: ${times} failed: ${message}`);
+  return { times, failures: acts.length - times.length };
+}
+
+function report({ out }: Terminal, title: string, times: readonly number[]): void {
+  out(title);
+  if (times.length > 0) for (const line of describeTimes(times)) out(`  ${line}`);
+}
+
+async function within<T>(promise: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`took longer than ${WITHIN_MS} ms`)), WITHIN_MS);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  const deadline = performance.now() + WITHIN_MS;
+  while (!condition() && performance.now() < deadline) await pause(20);
+}
+
+function pause(ms: number): Promise<void> {
+  return ms <= 0 ? Promise.resolve() : new Promise((resolve) => setTimeout(resolve, ms));
+}

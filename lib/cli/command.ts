@@ -1,0 +1,66 @@
+import { WebSocket } from 'ws';
+import { RealtimeClient } from '../client/client.js';
+import type { ClientOptions, TransportName } from '../client/options.js';
+import type { WebSocketConstructor } from '../client/websocket.transport.js';
+import { UsageError, type Arguments, type CommandHelp } from './arguments.js';
+
+/** Where a command writes, and what ends it. */
+export interface Terminal {
+  /** What was asked for, a line each. */
+  readonly out: (line: string) => void;
+  /** What is said beside it. */
+  readonly note: (line: string) => void;
+  /** How far it is: shown in place of what was shown before, and only to people. */
+  readonly progress: (text: string) => void;
+  /** Aborts when the user has had enough. */
+  readonly signal: AbortSignal;
+}
+
+/** A command of the command line. */
+export interface Command extends CommandHelp {
+  /** Resolves with the exit code. */
+  run(args: Arguments, terminal: Terminal): Promise<number>;
+}
+
+const TRANSPORTS: readonly string[] = ['websocket', 'sse', 'long-polling'] satisfies TransportName[];
+
+/** The hub's URL. Throws {@link UsageError}. */
+export function urlOf(args: Arguments): URL {
+  const text = args.text('url')!;
+  if (!URL.canParse(text)) throw new UsageError(`--url is no URL: "${text}"`);
+  const url = new URL(text);
+  url.protocol = url.protocol.replace(/^ws/, 'http');
+  if (url.protocol !== 'http:' && url.protocol !== 'https:')
+    throw new UsageError(`--url is http or https, not "${text}"`);
+  return url;
+}
+
+/** The headers that prove who asks. */
+export function credentialsOf(args: Arguments): Record<string, string> {
+  const token = args.text('token');
+  return token === undefined ? {} : { Authorization: `Bearer ${token}` };
+}
+
+/** A client of the hub. The caller closes it. Throws {@link UsageError}. */
+export function makeClient(args: Arguments, options: ClientOptions = {}): RealtimeClient {
+  const transport = args.text('transport');
+  if (transport !== undefined && !TRANSPORTS.includes(transport)) {
+    throw new UsageError(`--transport is one of ${TRANSPORTS.join(', ')}, not "${transport}"`);
+  }
+  const token = args.text('token');
+  return new RealtimeClient(urlOf(args), {
+    WebSocket: WebSocket as unknown as WebSocketConstructor,
+    ...(token === undefined ? {} : { token }),
+    ...(transport === undefined ? {} : { transports: [transport as TransportName] }),
+    ...options,
+  });
+}
+
+/** Reads JSON; what is none is text. */
+export function jsonOrText(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return text;
+  }
+}
