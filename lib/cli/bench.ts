@@ -9,7 +9,7 @@ const WITHIN_MS = 15_000;
 export const bench: Command = {
   name: 'bench',
   parameters: ['CHANNEL'],
-  what: 'Opens connections that subscribe to a channel, publishes to it as a peer, and tells how long both took.\nThe limits of the server count: handshakes and connections of this address are limited by default.',
+  what: 'Opens connections, publishes to them, and tells how long both took.\nEach subscribes to the channel; the first one publishes, so the channel has to let peers publish. The limits of the server count: handshakes and connections of this address are limited by default.',
   options: {
     connections: { type: 'string', value: 'N', what: 'how many connections', initial: '100' },
     'open-rate': { type: 'string', value: 'N', what: 'connections that are opened per second', initial: '50' },

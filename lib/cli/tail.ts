@@ -18,6 +18,7 @@ export const tail: Command = {
     const client = makeClient(args);
     const channel = client.channel(name);
     let shown = 0;
+    let live = false;
     let ended: (code: number) => void = () => undefined;
     const end = new Promise<number>((resolve) => (ended = resolve));
     const show = (publication: { event: string; data: unknown; position: string }): void => {
@@ -35,7 +36,7 @@ export const tail: Command = {
     channel.on('lost', ({ since, position, reason }) => note(`lost: from ${since} to ${position} (${reason})`));
     channel.on('recovered', ({ count: missed }) => note(`recovered: ${missed} publications`));
     channel.on('error', (error) => {
-      note(`${error.code}: ${error.message}`);
+      if (live) note(`${error.code}: ${error.message}`); // what refuses the subscription is thrown
       ended(1);
     });
     // What comes while the history is asked for stands after it.
@@ -47,6 +48,7 @@ export const tail: Command = {
     try {
       const { position } = await Promise.race([channel.subscribe(), end.then(() => ({ position: undefined }))]);
       if (position === undefined) return await end;
+      live = true;
       note(`${name} from ${position}, over ${client.transport}`);
       if (last > 0) {
         const { publications } = await channel.history({ limit: last });

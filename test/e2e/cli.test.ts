@@ -1,0 +1,189 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { once } from 'node:events';
+import { createServer, request, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { RealtimeModule, RealtimeService, UserIdentity, type Authenticator } from '../../lib/index.js';
+import { runCli } from '../../lib/cli/cli.js';
+import { secret } from '../support/secrets.js';
+import { WatchedLogger } from '../support/watched-logger.js';
+import { platforms, startApp, type RunningApp } from './support/platforms.js';
+
+const TOKEN = secret('token-of-the-command-line');
+const auth: Authenticator = { authenticate: async () => new UserIdentity('ann') };
+
+interface Ran {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Runs a command line; `seen` is asked after each line of output whether the user has had enough. */
+async function run(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+  seen: (out: string, err: string) => boolean = () => false,
+): Promise<Ran> {
+  const interrupt = new AbortController();
+  let out = '';
+  let err = '';
+  const look = (): void => {
+    if (seen(out, err)) interrupt.abort();
+  };
+  const stdout = {
+    write: (text: string): void => {
+      out += text;
+      look();
+    },
+  };
+  const stderr = {
+    write: (text: string): void => {
+      err += text;
+      look();
+    },
+  };
+  const code = await runCli(args, { stdout, stderr, env, signal: interrupt.signal });
+  return { code, out, err };
+}
+
+describe.each(platforms)('the command line on $name', (platform) => {
+  let app: RunningApp;
+  let realtime: RealtimeService;
+  let env: NodeJS.ProcessEnv;
+
+  beforeAll(async () => {
+    const module = RealtimeModule.forRoot({
+      auth,
+      channels: { 'chat.:room': { publish: true }, news: {} },
+      origins: ['https://app.example'],
+    });
+    app = await startApp(platform, { imports: [module] }, (created) => created.useLogger(new WatchedLogger()));
+    realtime = app.app.get(RealtimeService);
+    env = { REALTIME_URL: `${app.url}/realtime`, REALTIME_TOKEN: TOKEN };
+  });
+  afterAll(() => app.close());
+
+  it('tells how it is used, and what was wrong', async () => {
+    expect(await run([])).toMatchObject({ code: 0, out: expect.stringContaining('tail CHANNEL'), err: '' });
+    expect(await run(['tail', '--help'])).toMatchObject({ code: 0, out: expect.stringContaining('--last N') });
+    for (const [args, wrong] of [
+      [['dance'], 'No command "dance"'],
+      [['tail'], 'tail takes: CHANNEL'],
+      [['tail', 'news', '--last', 'x'], '--last is a number from 0, not "x"'],
+      [['tail', 'news', '--loudly'], '--loudly'],
+      [['tail', 'news', '--url', 'ftp://x'], '--url is http or https'],
+      [['tail', 'news', '--transport', 'pigeon'], '--transport is one of websocket, sse, long-polling'],
+    ] as const) {
+      expect(await run(args)).toMatchObject({ code: 2, out: '', err: expect.stringContaining(wrong) });
+    }
+  });
+
+  it.each(['websocket', 'sse', 'long-polling'])('tails a channel over %s, from its history on', async (transport) => {
+    const room = `chat.${transport}`;
+    for (const n of [1, 2, 3]) await realtime.publish(room, 'said', n);
+    const ran = await run(['tail', room, '--last', '2', '--transport', transport], env, (out, err) => {
+      if (out.split('\n').length === 3 && !out.includes('"live"') && err.includes('from')) {
+        void realtime.publish(room, 'said', 'live');
+      }
+      return out.includes('"live"');
+    });
+    const lines = ran.out.trim().split('\n');
+    expect(lines.map((line) => JSON.parse(line).data)).toEqual([2, 3, 'live']);
+    expect(ran).toMatchObject({ code: 0, err: expect.stringContaining(`over ${transport}`) });
+  });
+
+  it('publishes as a peer does, and says why it may not', async () => {
+    const first = await run(['publish', 'chat.a', 'said', '{"n":1}', '--key', 'once'], env);
+    expect(first).toMatchObject({ code: 0, err: '' });
+    expect(await run(['publish', 'chat.a', 'said', '{"n":1}', '--key', 'once'], env)).toEqual(first);
+    const { publications } = await realtime.history('chat.a');
+    expect(publications.map(({ data }) => data)).toEqual([{ n: 1 }]);
+    const refused = { code: 1, out: '', err: expect.stringContaining('forbidden') };
+    expect(await run(['publish', 'news', 'said', 'x'], env)).toMatchObject(refused);
+    expect(await run(['tail', 'nothing'], env)).toMatchObject({
+      code: 1,
+      err: expect.stringContaining('unknown_channel'),
+    });
+  });
+
+  it('measures connections and fan-out', async () => {
+    const { code, out, err } = await run(
+      ['bench', 'chat.bench', '--connections', '10', '--messages', '5', '--open-rate', '200', '--rate', '100'],
+      env,
+    );
+    expect(out).toMatch(/10 of 10 connections were subscribed\n {2}p50 /);
+    expect(out).toContain('5 of 5 publications were answered');
+    expect(out).toMatch(/50 of 50 deliveries came\n {2}p50 .*\n.*█/);
+    expect(err).toContain('50 publications were received in all');
+    expect(code).toBe(0);
+    const refused = await run(['bench', 'news', '--connections', '1', '--messages', '2'], env);
+    expect(refused).toMatchObject({ code: 1, err: expect.stringContaining('2 failed') });
+  });
+
+  it('says where numbers are not served', async () => {
+    expect(await run(['stats', '--once'], env)).toMatchObject({
+      code: 1,
+      err: expect.stringContaining('is not there'),
+    });
+  });
+
+  it('finds a hub well', async () => {
+    const { code, out } = await run(['doctor', '--channel', 'news', '--idle', '0.2'], env);
+    expect(out.match(/^\S+ +[a-z ]+(?=:)/gm)).toEqual([
+      'ok      endpoint',
+      'ok      websocket',
+      'ok      origin',
+      'ok      event stream',
+      'ok      long polling',
+    ]);
+    expect(code).toBe(0);
+  }, 60_000);
+
+  describe('behind a proxy', () => {
+    const proxies: Server[] = [];
+
+    /** A proxy of plain requests; what it does to an answer is up to the test. */
+    async function proxy(
+      pass: (answer: IncomingMessage, response: ServerResponse) => void,
+    ): Promise<NodeJS.ProcessEnv> {
+      const server = createServer((incoming, response) => {
+        const { method, url, headers } = incoming;
+        const outgoing = request(`${app.url}${url}`, { method, headers }, (answer) => pass(answer, response));
+        outgoing.on('error', () => response.destroy());
+        response.on('close', () => outgoing.destroy());
+        incoming.pipe(outgoing);
+      });
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      proxies.push(server);
+      return { ...env, REALTIME_URL: `http://127.0.0.1:${(server.address() as AddressInfo).port}/realtime` };
+    }
+
+    afterAll(() => {
+      for (const server of proxies) {
+        server.closeAllConnections();
+        server.close();
+      }
+    });
+
+    it('finds what does not pass', async () => {
+      const holding = await proxy((answer, response) => {
+        const chunks: Buffer[] = []; // an answer is passed on once it is whole
+        answer.on('data', (chunk: Buffer) => chunks.push(chunk));
+        answer.on('end', () => response.writeHead(answer.statusCode!, answer.headers).end(Buffer.concat(chunks)));
+      });
+      const { code, out } = await run(['doctor', '--channel', 'news', '--idle', '0.2', '--json'], holding);
+      const findings: { check: string; state: string; fix?: string }[] = JSON.parse(out);
+      const states = Object.fromEntries(findings.map(({ check, state }) => [check, state]));
+      expect(states).toMatchObject({ endpoint: 'ok', websocket: 'failure', 'event stream': 'failure' });
+      for (const { state, fix } of findings) expect(fix !== undefined).toBe(state === 'failure' || state === 'warning');
+      expect(code).toBe(1);
+    }, 60_000);
+
+    it('finds that there is no hub', async () => {
+      const { REALTIME_URL: url } = await proxy((_answer, response) => response.writeHead(404).end());
+      const { code, out } = await run(['doctor', '--url', url!], {});
+      expect(out).toMatch(/^FAILED {2}endpoint: .* answers 404/);
+      expect(code).toBe(1);
+    });
+  });
+});
