@@ -51,6 +51,11 @@ describe.each(apps)('the tarball in a fresh application ($title)', ({ name, nest
     START_MS * 3,
   );
 
+  it('has a command line', async () => {
+    const stdout = await run(path.join(app.directory, 'node_modules/.bin/nestjs-realtime'), ['tail', '--help']);
+    expect(stdout).toContain('nestjs-realtime tail CHANNEL');
+  });
+
   it('gives the same classes to `import` and to `require`', async () => {
     const script = `
       import { createRequire } from 'node:module';
