@@ -88,6 +88,9 @@ describe('SseCodec', () => {
     expect(codec.frame('{"event":"$disconnect","data":{"code":4503}}').toString()).toBe(
       'event: $disconnect\ndata: {"code":4503}\n\n',
     );
+    expect(codec.frame('{"event":"$disconnect","data":{"code":4503,"delayMs":7000}}').toString()).toBe(
+      'retry: 7000\nevent: $disconnect\ndata: {"code":4503,"delayMs":7000}\n\n',
+    );
   });
 });
 
