@@ -208,20 +208,6 @@ describe('sse(): format=frames', () => {
         `data: {"channel":"chat.b","event":"message","data":1,"offset":1,"tag":"${tag}"}`,
     );
   });
-
-  it('ends with $disconnect in-band', async () => {
-    const node = await start();
-    const stream = await open(node, 'channels=chat.a&format=frames');
-    await stream.take(1);
-    const [connection] = await node.connected();
-    connection!.close(4403, 'forbidden');
-    await stream.ended();
-    expect(stream.events[1]!.data).toEqual({
-      event: '$disconnect',
-      data: { code: 4403, reason: 'forbidden', reconnect: false },
-    });
-    expect(node.hub.connections.size).toBe(0);
-  });
 });
 
 describe('sse(): refusals', () => {
@@ -341,13 +327,6 @@ describe('sse(): refusals', () => {
 });
 
 describe('sse(): the life of a stream', () => {
-  it('pings by comments and keeps a peer whose kernel takes them', async () => {
-    const node = await start({ heartbeat: { intervalMs: 50, timeoutMs: 10 } });
-    const stream = await open(node, 'channels=chat.a');
-    await stream.until(() => stream.comments.length >= 3);
-    expect(node.hub.connections.size).toBe(1);
-  });
-
   it('keeps a peer that reads, however late it finds the comments, and ends one that stops', async () => {
     const clock = new SteppedClock();
     const node = await start({
@@ -365,17 +344,6 @@ describe('sse(): the life of a stream', () => {
     expect(connection!.closed).toBeUndefined();
     await trickle.stallThrough(4_000);
     expect(await closed).toEqual([4507, 'heartbeat_timeout']);
-  });
-
-  it('ends the connection when the peer goes', async () => {
-    const node = await start();
-    const stream = await open(node, 'channels=chat.a');
-    await stream.take(1);
-    const [connection] = await node.connected();
-    const closed = closeOf(connection!);
-    stream.close();
-    expect(await closed).toEqual([1006, '']);
-    expect(node.hub.connections.size).toBe(0);
   });
 
   it('rotates: ends in order after rotateMs, and the peer goes on by its cursor', async () => {
@@ -490,39 +458,5 @@ describe('sse(): the life of a stream', () => {
       [1006, ''],
       [4403, 'forbidden'],
     ]);
-  });
-
-  it('holds what a peer that does not read may cost, and ends it with slow_consumer', async () => {
-    const node = await start({
-      limits: { maxOutboxBytes: 256 * 1024 },
-      channels: { 'chat.:room': { history: false } },
-    });
-    const wire = await RawWire.get(node.port, '/realtime/sse?channels=chat.a');
-    wires.push(wire);
-    await wire.until(({ text }) => text.includes('$open'));
-    wire.socket.pause();
-    const [connection] = await node.connected();
-    const closed = closeOf(connection!);
-    let most = 0;
-    while (connection!.closed === undefined) {
-      await node.publish('chat.a', 'message', 'z'.repeat(16 * 1024));
-      most = Math.max(most, connection!.link!.bufferedBytes);
-      await new Promise(setImmediate);
-    }
-    expect(most).toBeLessThanOrEqual(64 * 1024 + 17 * 1024);
-    expect(await closed).toEqual([4508, 'slow_consumer']);
-  });
-
-  it('goes on where a slow peer reads again: everything arrives in order', async () => {
-    const node = await start({ limits: { maxOutboxBytes: 64 * 1024 * 1024 } });
-    const stream = await open(node, 'channels=chat.a,chat.b');
-    await stream.take(1);
-    stream.response.pause();
-    for (let i = 0; i < 400; i++) {
-      await node.publish('chat.a', 'message', { i, fill: 'z'.repeat(32_000) });
-    }
-    stream.response.resume();
-    const events = await stream.take(401);
-    expect(events.slice(1).map(({ data }) => data.i)).toEqual(Array.from({ length: 400 }, (_, i) => i));
   });
 });

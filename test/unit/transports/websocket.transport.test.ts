@@ -2,7 +2,6 @@ import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { once } from 'node:events';
 import { WebSocket } from 'ws';
 import type { Connection } from '../../../lib/hub/connection.js';
-import { RealtimeException } from '../../../lib/protocol/errors.js';
 import { SteppedClock } from '../../support/stepped-clock.js';
 import { TestNode, TOKEN, tokens, type NodeOptions } from './support/node.js';
 import { Trickle } from './support/trickle.js';
@@ -49,19 +48,6 @@ afterEach(async () => {
 });
 
 describe('webSocket()', () => {
-  it('greets with $connected and answers a request by its id', async () => {
-    const node = await start();
-    const wire = await connect(node);
-    const hello = await text(wire);
-    const [connection] = await node.connected();
-    expect(hello).toEqual({
-      event: '$connected',
-      data: { connection: connection!.id, heartbeatMs: 60_000, timeoutMs: 60_000, maxFrameBytes: 65_536 },
-    });
-    wire.socket.write(clientFrame('{"id":7,"event":"echo","data":"é"}'));
-    expect((await wire.frame()).payload.toString()).toBe('{"id":7,"data":"é"}');
-  });
-
   it('answers the upgrade without waiting for connection hooks that take long', async () => {
     let end: () => void = () => undefined;
     const hook = new Promise<void>((resolve) => (end = resolve));
@@ -182,26 +168,6 @@ describe('webSocket()', () => {
     expect((await wire.frame()).payload.readUInt16BE()).toBe(1000);
   });
 
-  it('ends a peer that gives no sign of life with heartbeat_timeout, and keeps one that answers pings', async () => {
-    const node = await start({ heartbeat: { intervalMs: 250, timeoutMs: 200 } });
-    const silent = await greeted(node);
-    const alive = new WebSocket(`ws://${node.host}/realtime`);
-    const pings = new Promise<void>((resolve) => {
-      let count = 0;
-      alive.on('ping', () => ++count === 3 && resolve());
-    });
-    await once(alive, 'open');
-    expect((await silent.frame()).opcode).toBe(9);
-    expect(await text(silent)).toMatchObject({
-      event: '$disconnect',
-      data: { code: 4507, reason: 'heartbeat_timeout', reconnect: true },
-    });
-    await pings;
-    expect(alive.readyState).toBe(WebSocket.OPEN);
-    alive.close();
-    await once(alive, 'close');
-  });
-
   it('keeps a peer that reads, however late it finds the question, and ends one that stops', async () => {
     const clock = new SteppedClock();
     const node = await start({
@@ -262,18 +228,6 @@ describe('webSocket()', () => {
     expect(node.errors).toEqual([]);
   });
 
-  it('closes with $disconnect and 4403 where a connection hook refuses', async () => {
-    const node = await start({
-      application: { connected: () => Promise.reject(new RealtimeException('forbidden')) },
-    });
-    const wire = await connect(node);
-    expect(await text(wire)).toEqual({
-      event: '$disconnect',
-      data: { code: 4403, reason: 'forbidden', reconnect: false },
-    });
-    expect((await wire.frame()).payload.readUInt16BE()).toBe(4403);
-  });
-
   it('writes the publications of a turn as whole frames in one buffer', async () => {
     const node = await start({ limits: { inlineBytes: false } });
     const wire = await greeted(node);
@@ -290,41 +244,5 @@ describe('webSocket()', () => {
     const length = Number(wire.bytes.readBigUInt64BE(2));
     await wire.until(({ bytes }) => bytes.length >= length + 10);
     expect(JSON.parse(wire.bytes.subarray(10).toString())).toMatchObject({ data: long, offset: 3 });
-  });
-
-  it('holds what a peer that does not read may cost, and closes it with slow_consumer', async () => {
-    const node = await start({
-      limits: { maxOutboxBytes: 256 * 1024 },
-      channels: { 'chat.:room': { history: false } },
-    });
-    const wire = await greeted(node);
-    wire.socket.write(clientFrame('{"id":1,"event":"$subscribe","data":{"channel":"chat.a"}}'));
-    await text(wire);
-    wire.socket.pause();
-    const [connection] = await node.connected();
-    let most = 0;
-    while (connection!.closed === undefined) {
-      await node.publish('chat.a', 'message', 'z'.repeat(16 * 1024));
-      most = Math.max(most, connection!.link!.bufferedBytes);
-      await new Promise(setImmediate);
-    }
-    expect(connection!.closed).toEqual({ code: 4508, reason: 'slow_consumer' });
-    expect(most).toBeLessThanOrEqual(64 * 1024 + 17 * 1024);
-    wire.socket.resume();
-    await wire.until(({ bytes }) => bytes.includes('"reason":"slow_consumer"'));
-    await wire.ended;
-  });
-
-  it('goes on where a slow peer reads again: everything arrives in order', async () => {
-    const node = await start({ limits: { maxOutboxBytes: 64 * 1024 * 1024 } });
-    const wire = await greeted(node);
-    wire.socket.write(clientFrame('{"id":1,"event":"$subscribe","data":{"channel":"chat.a"}}'));
-    await text(wire);
-    wire.socket.pause();
-    for (let i = 0; i < 400; i++) {
-      await node.publish('chat.a', 'message', { i, fill: 'z'.repeat(32_000) });
-    }
-    wire.socket.resume();
-    for (let i = 0; i < 400; i++) expect((await text(wire)).data.i).toBe(i);
   });
 });
