@@ -4,10 +4,10 @@ import type { Declarations } from './definition.js';
 import type { Departures } from './departures.js';
 import type { Hooks } from './hooks.js';
 import type { Log } from './log.js';
-import type { Poll } from './poll.js';
 import type { ConnectionRecord, EndedRecord, RecordStore } from './ports/records.js';
 import type { Presence } from './presence.js';
 import type { RecordConnection } from './record-connection.js';
+import type { RecordLink } from './record-link.js';
 import type { Residents } from './residents.js';
 
 /** How long whoever ends a connection may take for its last hooks, ms. */
@@ -65,24 +65,23 @@ export class RecordEnds {
 
   /** Ends a connection on all nodes; its hooks run here, unless it has ended elsewhere. */
   end(connection: RecordConnection, data: DisconnectData): void {
-    const poll = connection.current;
+    const { current: link } = connection;
     connection.current = undefined;
     this.residents.retire(connection, data);
     const ending = connection.outgoing
       .flushed()
-      .then(() => poll && this.#finish(poll, connection.id, data))
+      .then(() => link && this.#finish(link, connection.id, data))
       .then(() => this.parts.store.end(connection.id, data, CLAIM_MS))
       .then((record) => this.finish(record, connection));
     this.#track(ending);
   }
 
-  /** Answers the poll that waits, with what was sent to its peer before the end. */
-  async #finish(poll: Poll, id: string, data: DisconnectData): Promise<void> {
-    const view = poll.over
-      ? undefined
-      : await this.parts.store.look(id, poll.link, poll.ack, CLAIM_MS).catch(() => undefined);
-    if (view !== undefined) poll.inbox(view.entries);
-    poll.finish(data);
+  /** Ends the link of a connection, behind what was sent to its peer before the end. */
+  async #finish(link: RecordLink, id: string, data: DisconnectData): Promise<void> {
+    const { over, number, ack } = link;
+    const view = over ? undefined : await this.parts.store.look(id, number, ack, CLAIM_MS).catch(() => undefined);
+    if (view !== undefined) link.inbox(view.entries);
+    link.finish(data);
   }
 
   /** What fails is claimed again, by this node or another. */

@@ -4,6 +4,7 @@ import { RedisServer } from '../support/redis-server.js';
 import { describeTransport } from './transport.conformance.js';
 import { longPolling } from './wires/long-polling.wire.js';
 import { sse } from './wires/sse.wire.js';
+import { sseWithPass } from './wires/sse-with-pass.wire.js';
 import { websocket } from './wires/websocket.wire.js';
 
 let server: RedisServer;
@@ -13,6 +14,6 @@ beforeAll(async () => {
 });
 afterAll(() => server.dispose());
 
-for (const wire of [websocket, sse, longPolling]) {
+for (const wire of [websocket, sse, sseWithPass, longPolling]) {
   describeTransport(wire, 'redis', () => redisBroker({ url: server.url, prefix: `store-${++stores}` }));
 }

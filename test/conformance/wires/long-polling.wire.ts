@@ -1,75 +1,33 @@
 import type { RecordConnection } from '../../../lib/hub/record-connection.js';
+import { post, type Reply, type Waiting } from '../../support/polling-peer.js';
 import type { TestNode } from '../../unit/transports/support/node.js';
-import { post, type Waiting } from '../../support/polling-peer.js';
-import { WirePeer, type Frame, type TransportUnderTest, type Wish } from './wire.js';
+import { headersOf, RecordPeer, urlOf } from './record.peer.js';
+import type { Frame, TransportUnderTest, Wish } from './wire.js';
 
-class PollingWirePeer extends WirePeer {
-  positions: Record<string, string> = {};
-  inbox = 0;
-  pass = '';
-  #seq = 0;
-  /** One send at a time. */
-  #sent: Promise<void> = Promise.resolve();
+class PollingWirePeer extends RecordPeer {
   #waiting: Waiting | undefined;
-  #paused = false;
-  #gone = false;
-  #go: () => void = () => undefined;
-
-  constructor(private url: string) {
-    super();
-  }
-
-  send(frame: object): void {
-    this.#sent = this.#sent.then(async () => {
-      const body = { pass: this.pass, seq: ++this.#seq, frames: [frame] };
-      const reply = await post(`${this.url}/send`, body).reply;
-      for (const answer of reply.body.frames ?? []) this.received(answer);
-    });
-    this.#sent = this.#sent.catch(() => undefined);
-  }
-
-  pause(): void {
-    this.#paused = true;
-  }
-
-  resume(): void {
-    this.#paused = false;
-    this.#go();
-  }
 
   break(): void {
-    this.#gone = true;
+    this.gone = true;
     this.#waiting?.request.destroy();
   }
 
-  leave(): void {
-    this.break();
-  }
-
   override async listens({ hub }: TestNode): Promise<void> {
-    const waits = (): boolean => (hub.connections.get(this.connection) as RecordConnection)?.current !== undefined;
+    const waits = (): boolean =>
+      (hub.connections.get(this.connection) as RecordConnection | undefined)?.current !== undefined;
     while (!waits()) await new Promise(setImmediate);
   }
 
-  override moveTo(node: TestNode): void {
-    this.url = urlOf(node);
-  }
-
   async read(): Promise<void> {
-    while (!this.#gone) {
-      if (this.#paused) await new Promise<void>((resolve) => (this.#go = resolve));
+    while (!this.gone) {
+      await this.reads();
       const { pass, inbox, positions } = this;
       this.#waiting = post(`${this.url}/poll`, { pass, inbox, positions });
       const reply = await this.#waiting.reply.catch(() => undefined);
-      if (reply === undefined || this.#gone) continue;
+      if (reply === undefined || this.gone) continue;
       const { status, body } = reply;
-      if (status === 410) {
-        const { code, details } = body.error;
-        this.over({ told: this.told ?? details?.disconnect, wire: { status, code, told: details?.disconnect } });
-        return;
-      }
       if (status !== 200) {
-        this.over({ told: this.told, wire: { status, code: body.error.code } });
+        this.refused(status, body.error);
         return;
       }
       Object.assign(this.positions, body.positions);
@@ -80,17 +38,14 @@ class PollingWirePeer extends WirePeer {
   }
 }
 
-const urlOf = ({ host }: TestNode): string => `http://${host}/realtime`;
-
-const request = (node: TestNode, { channels = {}, client, token, headers }: Wish) =>
-  post(
-    `${urlOf(node)}/poll`,
-    { client, positions: channels },
-    { ...headers, ...(token === undefined ? {} : { Authorization: `Bearer ${token}` }) },
-  ).reply;
+function request(node: TestNode, wish: Wish): Promise<Reply> {
+  const { client, channels = {} } = wish;
+  return post(`${urlOf(node)}/poll`, { client, positions: channels }, headersOf(wish)).reply;
+}
 
 /** One request after another. */
 export const longPolling: TransportUnderTest = {
+  title: 'long polling',
   name: 'long-polling',
   binding: {
     up: 'requests',
@@ -101,21 +56,19 @@ export const longPolling: TransportUnderTest = {
     slowBy: 'inbox',
     withoutHistory: 'while it waits',
     goodbye: 'silence',
-    drain: 'answers the request',
+    drain: 'the connection goes on elsewhere',
     end: (told) => ({ status: 410, code: 'gone', told }),
   },
 
   async open(node, wish = {}) {
     const { status, body } = await request(node, wish);
     if (status !== 201) throw new Error(`${status} ${JSON.stringify(body)}`);
-    const peer = new PollingWirePeer(urlOf(node));
+    const [hello, ...more] = body.frames;
+    if (more.length > 0) throw new Error('More than one frame makes a connection');
+    const peer = new PollingWirePeer(node);
+    peer.begin(hello);
     peer.pass = body.pass;
     peer.positions = body.positions;
-    const [{ data, ...hello }, ...more] = body.frames;
-    if (more.length > 0) throw new Error('More than one frame makes a connection');
-    const { channels, ...told } = data;
-    peer.hello = { ...hello, data: told };
-    peer.channels = channels;
     void peer.read();
     return peer;
   },

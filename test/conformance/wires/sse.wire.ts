@@ -2,11 +2,11 @@ import { ask } from '../../unit/transports/support/wire.js';
 import { EventStream } from '../../unit/transports/support/event-stream.js';
 import type { TestNode } from '../../unit/transports/support/node.js';
 import { formatCursor } from '../../../lib/protocol/cursor.js';
-import type { Position } from '../../../lib/protocol/position.js';
+import { headersOf } from './record.peer.js';
 import { WirePeer, type TransportUnderTest, type Wish } from './wire.js';
 
 /** A stream has a channel at least. */
-const LOBBY = { 'chat.lobby': null };
+const LOBBY: Record<string, string | null> = { 'chat.lobby': null };
 
 class SsePeer extends WirePeer {
   constructor(readonly stream: EventStream) {
@@ -50,13 +50,14 @@ class SsePeer extends WirePeer {
   }
 }
 
-function requestOf({ channels = LOBBY, client, token, headers = {} }: Wish): {
+function requestOf(wish: Wish): {
   path: string;
   headers: Record<string, string>;
 } {
+  const { channels = LOBBY, client } = wish;
   const names = Object.keys(channels);
   const items = names.flatMap((name, slot) => {
-    const position = (channels)[name];
+    const position = channels[name];
     return typeof position === 'string' ? [[slot, position] as const] : [];
   });
   const query = new URLSearchParams({ channels: names.join(','), format: 'frames' });
@@ -64,9 +65,8 @@ function requestOf({ channels = LOBBY, client, token, headers = {} }: Wish): {
   return {
     path: `/realtime/sse?${query.toString()}`,
     headers: {
-      ...headers,
+      ...headersOf(wish),
       ...(items.length > 0 ? { 'Last-Event-ID': formatCursor(items) } : {}),
-      ...(token === undefined ? {} : { Authorization: `Bearer ${token}` }),
     },
   };
 }
@@ -83,6 +83,7 @@ async function open(node: TestNode, wish: Wish = {}): Promise<SsePeer> {
 
 /** A stream of frames; its request says what the peer wants. */
 export const sse: TransportUnderTest = {
+  title: 'sse',
   name: 'sse',
   binding: {
     up: 'none',
@@ -93,7 +94,7 @@ export const sse: TransportUnderTest = {
     slowBy: 'publications',
     withoutHistory: 'always',
     goodbye: { code: 1006, reason: '' },
-    drain: 'ends the connection',
+    drain: 'the connection ends',
     end: () => 'ended',
   },
 

@@ -51,6 +51,7 @@ function dial(node: TestNode, { token, headers }: Wish): WebSocket {
 
 /** Upgrades, and then says what it wants. */
 export const websocket: TransportUnderTest = {
+  title: 'websocket',
   name: 'websocket',
   binding: {
     up: 'frames',
@@ -61,7 +62,7 @@ export const websocket: TransportUnderTest = {
     slowBy: 'publications',
     withoutHistory: 'always',
     goodbye: { code: 4000, reason: 'bye' },
-    drain: 'ends the connection',
+    drain: 'the connection ends',
     end: ({ code }) => code,
   },
 

@@ -52,14 +52,16 @@ export interface Binding {
   readonly withoutHistory: 'always' | 'while it waits';
   /** How the hub sees a link that its peer leaves in order: by a close code, or only by its silence. */
   readonly goodbye: { readonly code: number; readonly reason: string } | 'silence';
-  /** What the end of a node is to its peers: the end of their connections, or of one request. */
-  readonly drain: 'ends the connection' | 'answers the request';
+  /** What becomes of a connection whose node goes away. */
+  readonly drain: 'the connection ends' | 'the connection goes on elsewhere';
   /** What comes of the wire itself when a connection is ended so. */
   end(told: DisconnectData): unknown;
 }
 
 /** A transport under test: how a peer speaks it, on the wire. */
 export interface TransportUnderTest {
+  readonly title: string;
+  /** What the connection says of its transport. */
   readonly name: 'websocket' | 'sse' | 'long-polling';
   readonly binding: Binding;
   /** Comes to a node. Rejects where it is refused. */
