@@ -4,6 +4,7 @@ export type { AuditFinding } from './nest/audit.js';
 export {
   REALTIME_BROKER,
   REALTIME_OPTIONS,
+  type MetricsOptions,
   type RealtimeModuleOptions,
   type RealtimeOptionsFactory,
 } from './nest/options.js';
@@ -27,6 +28,9 @@ export { Endpoint } from './hub/endpoint.js';
 export { UserIdentity } from './hub/identity.js';
 export { Publication } from './hub/publication.js';
 export type { HubHealth } from './hub/health.js';
+export type { ChannelStats, FrameStats, RealtimeStats } from './hub/ports/stats.js';
+export type { HistogramStats } from './hub/ports/histogram.js';
+export type { MetricsExporter, MetricsPage, MetricsSession } from './hub/ports/metrics.js';
 export type { LeaveReason } from './hub/application.js';
 export type { DisconnectOptions } from './hub/control.js';
 export type { ChannelOptions } from './hub/definition.js';

@@ -103,6 +103,7 @@ export class MemoryLog implements Scheduled {
     tag: string,
     items: readonly AppendItem[],
     now: number,
+    note?: string,
   ): { result: AppendResult; envelope: Envelope | undefined } {
     const prev = this.last;
     const added: { event: string; data: string; exclude?: string }[] = [];
@@ -124,7 +125,8 @@ export class MemoryLog implements Scheduled {
     if (added.length === 0) return { result, envelope: undefined };
     this.stored.keepNewest(retention.size > 0 ? retention.size + 1 : 0);
     this.historyUntil = this.stored.length > 0 ? now + retention.ttlMs : Infinity;
-    return { result, envelope: { epoch: this.epoch, prev, first: prev.offset + 1, tag, items: added } };
+    const envelope = { epoch: this.epoch, prev, first: prev.offset + 1, tag, items: added };
+    return { result, envelope: note === undefined ? envelope : { ...envelope, note } };
   }
 
   read(position: Position, limit: number): ReadResult {

@@ -157,9 +157,17 @@ class MemorySession implements BrokerSession {
     this.records = memoryRecordStore(this);
   }
 
-  append(channel: string, retention: Retention, tag: string, items: readonly AppendItem[]): Promise<AppendResult> {
+  append(
+    channel: string,
+    retention: Retention,
+    tag: string,
+    items: readonly AppendItem[],
+    note?: string,
+  ): Promise<AppendResult> {
     return this.step(() => {
-      const { result, envelope } = this.broker.logs.use(channel, (log, now) => log.append(retention, tag, items, now));
+      const { result, envelope } = this.broker.logs.use(channel, (log, now) =>
+        log.append(retention, tag, items, now, note),
+      );
       if (envelope) this.broker.announce(channel, (listener) => listener.onEnvelope(channel, envelope));
       return result;
     });

@@ -2,7 +2,7 @@ import type { Envelope } from '../hub/ports/broker.js';
 
 /*
  * An announcement on pub/sub: a header line `1 epoch firstOffset tag prevOffset-prevTag count (eventLength dataLength
- * excludeLength)…`, then the parts, raw. Lengths count bytes of UTF-8, as the script that adds the header sees them.
+ * excludeLength)… [note]`, then the parts, raw. Lengths count bytes of UTF-8, as the script that adds the header sees them.
  * Data is JSON text from the publisher to the peers' sockets: nobody on the way parses it.
  */
 
@@ -47,7 +47,9 @@ export function decodeEnvelope(message: Buffer): Envelope | undefined {
   const [version, epoch, first, tag, prev, count] = header;
   if (version !== VERSION || epoch === undefined || tag === undefined || prev === undefined) return undefined;
   const dash = prev.indexOf('-');
-  if (header.length !== 6 + 3 * Number(count) || dash < 0) return undefined;
+  const lengthsEnd = 6 + 3 * Number(count);
+  const note = header[lengthsEnd];
+  if (header.length !== (note === undefined ? lengthsEnd : lengthsEnd + 1) || dash < 0) return undefined;
   const start = end + 1;
   const body = message.toString('utf8', start);
   // As many characters as bytes: all of it is ASCII, and the lengths hold for the text too.
@@ -59,7 +61,7 @@ export function decodeEnvelope(message: Buffer): Envelope | undefined {
     at += Number(length);
     return ascii ? body.slice(from, at) : message.toString('utf8', start + from, start + at);
   };
-  for (let i = 6; i < header.length; i += 3) {
+  for (let i = 6; i < lengthsEnd; i += 3) {
     const event = take(header[i]!);
     const data = take(header[i + 1]!);
     items.push(header[i + 2] === '0' ? { event, data } : { event, data, exclude: take(header[i + 2]!) });
@@ -71,5 +73,6 @@ export function decodeEnvelope(message: Buffer): Envelope | undefined {
     first: Number(first),
     tag,
     items,
+    ...(note === undefined ? {} : { note }),
   };
 }

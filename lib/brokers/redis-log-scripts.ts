@@ -48,7 +48,8 @@ end`;
 
 /**
  * Appends. KEYS: meta, and the stream where there is a history. ARGV: epoch of a new log, tag, tag in decimal, size,
- * ttlMs, metaTtlMs, count, lengths, body, then one key per item if any has one: `k:…`, or empty.
+ * ttlMs, metaTtlMs, count, lengths, body, the note behind a space or nothing, then one key per item if any has one: `k:…`,
+ * or empty.
  * Answers `epoch offset tag` of the top before, then per item `+`, or the position of a known key.
  */
 export const APPEND = script(`
@@ -56,7 +57,7 @@ ${OPEN}
 local key, stream = KEYS[1], KEYS[2]
 local tag, size, ttl = ARGV[2], tonumber(ARGV[4]), ARGV[6]
 local count, lengths, body = tonumber(ARGV[7]), ARGV[8], ARGV[9]
-local keyed = #ARGV > 9
+local keyed = #ARGV > 10
 local meta = redis.call('HMGET', key, 'e', 'o', 't', 'l', 'h', 'q', 'n')
 local epoch, offset, last = meta[1], tonumber(meta[2] or 0), meta[3] or '0'
 local fresh = not epoch
@@ -72,7 +73,7 @@ if keyed then
   for e, d, x in string.gmatch(lengths, '(%d+) (%d+) (%d+)') do
     i = i + 1
     local length = e + d + x
-    local name = ARGV[9 + i]
+    local name = ARGV[10 + i]
     local known = seen[name]
     if not known and name ~= '' then
       local stored = redis.call('HGET', key, name)
@@ -120,7 +121,7 @@ if count > 0 then
     redis.call('PEXPIRE', stream, ARGV[5])
   end
   redis.call('PUBLISH', key, '1 ' .. epoch .. ' ' .. int(offset + 1) .. ' ' .. tag .. ' ' .. int(offset) .. '-' .. last ..
-    ' ' .. count .. ' ' .. lengths .. '\\n' .. body)
+    ' ' .. count .. ' ' .. lengths .. ARGV[10] .. '\\n' .. body)
   redis.call('HSET', key, 'o', int(offset + count), 't', tag)
   if size > 0 and not meta[5] then redis.call('HSET', key, 'h', 1)
   elseif size == 0 and meta[5] then redis.call('HDEL', key, 'h') end

@@ -32,6 +32,7 @@ export class RedisLog {
     retention: Retention,
     tag: string,
     items: readonly AppendItem[],
+    note = '',
   ): Promise<AppendResult> {
     const { lengths, body, bytes } = encodeParts(items);
     const { size, ttlMs, metaTtlMs } = retention;
@@ -49,6 +50,7 @@ export class RedisLog {
         items.length,
         lengths,
         body,
+        note === '' ? '' : ` ${note}`,
         ...(keyed === 0 ? [] : items.map(({ key }) => (key === undefined ? '' : `k:${key}`))),
       ],
       // A call whose publications all have keys adds nothing when it is made again.

@@ -104,8 +104,14 @@ export class RedisSession implements BrokerSession {
     return !this.closed && this.client.ready && this.subscriber.whole;
   }
 
-  append(channel: string, retention: Retention, tag: string, items: readonly AppendItem[]): Promise<AppendResult> {
-    return this.log.append(channel, retention, tag, items);
+  append(
+    channel: string,
+    retention: Retention,
+    tag: string,
+    items: readonly AppendItem[],
+    note?: string,
+  ): Promise<AppendResult> {
+    return this.log.append(channel, retention, tag, items, note);
   }
 
   read(channel: string, position: Position | null, limit: number): Promise<ReadResult> {

@@ -1,9 +1,12 @@
 import type { Codec, Run, RunItem } from './ports/link.js';
+import type { ChannelTally } from './ports/meter.js';
 
 /** A channel's name, with its JSON text made once. */
 export interface ChannelName {
   readonly channel: string;
   readonly channelJson: string;
+  /** What the channels of its pattern do. */
+  readonly tally: ChannelTally;
 }
 
 /** What an item costs in bookkeeping besides its event and data, in bytes: a bound, not a measurement. */
@@ -30,6 +33,7 @@ export function strideEnd(items: readonly RunItem[], start: number): number {
 export class Batch implements Run {
   readonly channel: string;
   readonly channelJson: string;
+  readonly tally: ChannelTally;
   readonly epoch: string;
   readonly items: readonly RunItem[];
   readonly first: number;
@@ -47,6 +51,7 @@ export class Batch implements Run {
   constructor(name: ChannelName, epoch: string, items: readonly RunItem[]) {
     this.channel = name.channel;
     this.channelJson = name.channelJson;
+    this.tally = name.tally;
     this.epoch = epoch;
     this.items = items;
     this.first = items[0]!.offset;

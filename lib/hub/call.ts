@@ -1,6 +1,7 @@
 import { encodeAnswer, encodeDone, encodeError, toJson } from '../protocol/encode.js';
 import { ERRORS, type ErrorBody } from '../protocol/errors.js';
 import type { FrameId } from '../protocol/frames.js';
+import type { Meter } from './ports/meter.js';
 
 /** What a call needs of its connection. */
 export interface Caller {
@@ -29,9 +30,12 @@ export class Call {
   #inFlight = true;
   #cancelled = false;
   #stop: (() => void) | undefined;
+  /** When it began, until its handler has ended or returned a stream. */
+  #begun = performance.now();
 
   constructor(
     private readonly caller: Caller,
+    private readonly meter: Meter,
     readonly id: FrameId | undefined,
     readonly event: string,
     /** What names this call over all its attempts, where a peer repeats what it sent: for `@SendKey()`. */
@@ -63,12 +67,15 @@ export class Call {
   fail(error: ErrorBody): void {
     if (this.#settled) return;
     this.#settle();
+    this.meter.error(error.code);
+    if (error.code === 'rate_limited') this.meter.throttled.add('application');
     this.caller.answer(encodeError(this.id, error));
   }
 
   /** Makes this call a stream, also where it has its answer: `stop` ends it when the peer cancels or is gone. */
   stream(stop: () => void): void {
     this.#stop = stop;
+    this.#timed();
     if (this.caller.over) this.abandon();
     else if (this.#cancelled) this.cancel();
     else this.caller.calls.add(this);
@@ -76,6 +83,7 @@ export class Call {
 
   /** The handler has ended, and the stream that it returned: what answers now is a function that it was given. */
   handled(): void {
+    this.#timed();
     this.#running = false;
     this.#stop = undefined;
     this.#leave();
@@ -98,6 +106,12 @@ export class Call {
     if (this.#stop === undefined) return;
     this.#settle();
     this.#end();
+  }
+
+  #timed(): void {
+    if (this.#begun === 0) return;
+    this.meter.event(this.event).duration.observe((performance.now() - this.#begun) / 1_000);
+    this.#begun = 0;
   }
 
   #end(): void {

@@ -6,6 +6,8 @@ import type { BrokerSession, Envelope, Point, ReadResult, StoredItem } from './p
 import { carry } from './payload.js';
 import type { Clock } from './ports/clock.js';
 import type { RunItem } from './ports/link.js';
+import type { ChannelTally } from './ports/meter.js';
+import { publishedAt } from './note.js';
 import type { ChannelDefinition } from './definition.js';
 import type { ReadGate } from './read-gate.js';
 import type { Turn } from './turn.js';
@@ -54,6 +56,7 @@ export class Channel implements ChannelName {
   /** When the last subscriber left, by the hub's clock; 0 while there are any. */
   emptySince = 0;
   readonly definition: ChannelDefinition;
+  readonly tally: ChannelTally;
   readonly #context: ChannelContext;
   readonly #inlineBytes: number;
   #state: 'idle' | 'joining' | 'steady' | 'reading' = 'idle';
@@ -77,6 +80,7 @@ export class Channel implements ChannelName {
     this.channel = channel;
     this.definition = definition;
     this.channelJson = JSON.stringify(channel);
+    this.tally = context.turn.meter.channel(definition.pattern);
     this.#context = context;
     // A reference needs a history to point into, and conflating needs the data.
     const refers = definition.retention.size > 0 && definition.conflateBy === undefined;
@@ -235,9 +239,15 @@ export class Channel implements ChannelName {
           return delivered;
         }),
       );
+      if (envelope.note !== undefined && this.subscribers.size > 0) this.#noted(envelope.note);
       return true;
     }
     return epoch === this.#epoch && this.#holds(envelope.first + items.length - 1, envelope.tag);
+  }
+
+  #noted(note: string): void {
+    const at = publishedAt(note);
+    if (at !== undefined) this.#context.turn.published(at);
   }
 
   /** Gives stored items their predecessors. */

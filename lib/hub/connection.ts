@@ -5,6 +5,7 @@ import type { ConnectedData, DisconnectData, FrameId, SubscribeData, Unsubscribe
 import type { Position } from '../protocol/position.js';
 import type { Batch } from './batch.js';
 import type { Call, Caller } from './call.js';
+import { cutReason } from './close-reason.js';
 import type { Refusals } from './frame-limit.js';
 import { UserIdentity } from './identity.js';
 import type { Log } from './log.js';
@@ -12,6 +13,7 @@ import { Outbox, type Source } from './outbox.js';
 import type { ConnectionInfo } from './ports/broker.js';
 import type { Arrival, Place } from './ports/arrival.js';
 import type { Link } from './ports/link.js';
+import type { FrameTally } from './ports/meter.js';
 import type { AdmittedConnection, ResponseHeaders } from './ports/transport.js';
 import type { SharedFrame } from './shared-frame.js';
 import type { Membership } from './membership.js';
@@ -28,7 +30,7 @@ export interface ConnectionHost {
   /** A link was attached. */
   attached(connection: Connection): void;
   /** A frame came; `undefined`: one that is not UTF-8. */
-  received(connection: Connection, text: string | undefined): void;
+  received(connection: Connection, text: string | undefined, bytes: number): void;
   /** Settles when the connection hooks have. */
   opened(connection: Connection): Promise<void>;
   prepare(connection: Connection, channel: string, since: Position | undefined): Promise<() => SubscribeData>;
@@ -89,6 +91,8 @@ export class Connection<D = Record<string, unknown>> implements Sink, Caller, Ad
   hooked = false;
   /** @internal Counts how often the peer came to be allowed other things than before. */
   authority = 0;
+  /** @internal Whether it came to be open on this node. */
+  entered = false;
   /** @internal Whether its hooks are another node's to run. */
   fenced = false;
   /** @internal Whether a frame came other than `$auth`, `$resume` and `$pong`. */
@@ -356,13 +360,13 @@ export class Connection<D = Record<string, unknown>> implements Sink, Caller, Ad
   }
 
   /** @internal */
-  receive(text: string): void {
-    this.#host.received(this as Connection, text);
+  receive(text: string, bytes: number = Buffer.byteLength(text)): void {
+    this.#host.received(this as Connection, text, bytes);
   }
 
   /** @internal */
-  receiveBad(): void {
-    this.#host.received(this as Connection, undefined);
+  receiveBad(bytes: number): void {
+    this.#host.received(this as Connection, undefined, bytes);
   }
 
   /** @internal */
@@ -382,17 +386,18 @@ export class Connection<D = Record<string, unknown>> implements Sink, Caller, Ad
 
   /** @internal Sends an answer. */
   answer(text: string): void {
-    if (this.#phase !== 'closed' && !this.direct(text) && this.#phase !== 'closing') this.fail('slow_consumer');
+    if (this.#phase === 'closed' || this.direct(text, this.#host.turn.meter.sent.answer)) return;
+    if (this.#phase !== 'closing') this.fail('slow_consumer');
   }
 
   /** @internal */
-  deliver(frame: SharedFrame): boolean {
-    return this.direct(frame);
+  deliver(frame: SharedFrame, tally?: FrameTally): boolean {
+    return this.direct(frame, tally);
   }
 
   /** @internal Sends a frame to this peer alone. False: there is no room for it, and it was not sent. */
-  protected direct(frame: string | SharedFrame): boolean {
-    return this.#outbox.frame(frame);
+  protected direct(frame: string | SharedFrame, tally: FrameTally = this.#host.turn.meter.sent.event): boolean {
+    return this.#outbox.frame(frame, tally);
   }
 
   /** @internal Whether it has a record, and so outlives its links and its nodes. */
@@ -423,11 +428,14 @@ export class Connection<D = Record<string, unknown>> implements Sink, Caller, Ad
 
   /** @internal */
   greet(): void {
-    if (this.#link?.greets === false) this.answer(encodeEvent('$connected', this.connectedData()));
+    if (this.#link?.greets !== false) return;
+    const greeting = encodeEvent('$connected', this.connectedData());
+    if (!this.direct(greeting, this.#host.turn.meter.sent.$connected)) this.fail('slow_consumer');
   }
 
   /** @internal An answer or `exception` for an error. */
   refuse(id: FrameId | undefined, code: ErrorCode, message: string = ERRORS[code].message): void {
+    this.#host.turn.meter.error(code);
     this.answer(encodeError(id, { code, message }));
   }
 
@@ -451,7 +459,7 @@ export class Connection<D = Record<string, unknown>> implements Sink, Caller, Ad
   disconnect(data: DisconnectData): void {
     const link = this.#link;
     if (this.over) return;
-    const reason = cut(data.reason);
+    const reason = cutReason(data.reason);
     if (link === undefined) {
       this.#end(data.code, reason);
       this.#over();
@@ -488,6 +496,11 @@ export class Connection<D = Record<string, unknown>> implements Sink, Caller, Ad
       ...(this.#client === undefined ? {} : { client: this.#client }),
       ...(this.#user === undefined ? {} : { userId: this.#user.id }),
     };
+  }
+
+  /** @internal */
+  get outboxBytes(): number {
+    return this.#outbox.bytes;
   }
 
   /** @internal */
@@ -554,19 +567,6 @@ export class Connection<D = Record<string, unknown>> implements Sink, Caller, Ad
       }
     }
   }
-}
-
-/** Cuts text to the 123 bytes that a close reason may have, between characters. */
-function cut(reason: string): string {
-  if (Buffer.byteLength(reason) <= 123) return reason;
-  let text = '';
-  let bytes = 0;
-  for (const character of reason) {
-    bytes += Buffer.byteLength(character);
-    if (bytes > 123) break;
-    text += character;
-  }
-  return text;
 }
 
 /** Headers as Node gives them for a request: lower-case names, repeated ones joined. */

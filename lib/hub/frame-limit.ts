@@ -2,6 +2,7 @@ import { encodeError } from '../protocol/encode.js';
 import { ERRORS, type ErrorCode } from '../protocol/errors.js';
 import type { FrameId } from '../protocol/frames.js';
 import { scanFrameId } from '../protocol/frame-id.js';
+import type { Meter } from './ports/meter.js';
 import { Rate } from './ports/rate.js';
 
 /** How much of a frame over the limit is searched for its id, in characters. */
@@ -34,7 +35,11 @@ export class FrameLimit {
   private readonly rate: Rate;
 
   /** `Infinity`: there is no limit. */
-  constructor(perSecond: number, clock: { now(): number }) {
+  constructor(
+    perSecond: number,
+    clock: { now(): number },
+    private readonly meter: Meter,
+  ) {
     this.rate = new Rate(perSecond, clock);
   }
 
@@ -45,6 +50,7 @@ export class FrameLimit {
     const now = rate.now();
     const waitMs = rate.waitMs(sender.bucketFullAt, now);
     if (waitMs > 0) {
+      this.meter.throttled.add('frames_per_second');
       sender.bucketFullAt = rate.spend(sender.bucketFullAt, now, 0);
       this.#refuse(sender, text, now, waitMs);
       return false;
@@ -60,6 +66,7 @@ export class FrameLimit {
     const now = rate.now();
     const waitMs = rate.waitMs(sender.bucketFullAt, now);
     if (waitMs === 0) sender.bucketFullAt = rate.spend(sender.bucketFullAt, now, frames);
+    else this.meter.throttled.add('frames_per_second');
     return waitMs;
   }
 
@@ -80,6 +87,7 @@ export class FrameLimit {
       sender.fail('rate_limited', Math.round(AWAY_MS * (1 + Math.random())));
       return;
     }
+    this.meter.error('rate_limited');
     sender.answer(encodeRefusal(id, Math.max(1, Math.ceil(waitMs))));
   }
 }

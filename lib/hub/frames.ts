@@ -18,6 +18,7 @@ import { encodeHistory, historyQuery, parseSince, type History, type HistoryQuer
 import type { UserIdentity } from './identity.js';
 import type { AppendItem } from './ports/broker.js';
 import type { Log } from './log.js';
+import type { Meter } from './ports/meter.js';
 import { mapBounded } from './map-bounded.js';
 import type { Presence } from './presence.js';
 import type { Subscriptions } from './subscriptions.js';
@@ -67,22 +68,29 @@ export class Frames {
     private readonly host: FrameHost,
     private readonly limit: FrameLimit,
     private readonly maxInFlight: number,
+    private readonly meter: Meter,
   ) {}
 
   /** A frame came; `undefined`: one that is not UTF-8. */
-  receive(connection: Connection, text: string | undefined): void {
-    if (!this.limit.takes(connection, text ?? '')) return;
+  receive(connection: Connection, text: string | undefined, bytes: number): void {
+    if (!this.limit.takes(connection, text ?? '')) {
+      this.meter.unread.add(bytes);
+      return;
+    }
     if (text === undefined) {
+      this.meter.bad.add(bytes);
       connection.refuse(undefined, 'bad_frame', 'The frame is not UTF-8');
       return;
     }
     connection.overhear(text);
     const frame = parseFrame(text);
     if ('bad' in frame) {
+      this.meter.bad.add(bytes);
       if (frame.id === undefined && connection.hasMessageListeners) return;
       connection.refuse(frame.id, 'bad_frame', frame.bad);
       return;
     }
+    this.meter.event(frame.event).add(bytes);
     if (frame.event === '$pong') {
       connection.reply(frame.id, 'null');
       return;
@@ -141,6 +149,7 @@ export class Frames {
     if (held === undefined) this.#held.set(connection, (held = { frames: [], bytes: 0, resumes: 0 }));
     const first = frame.event === '$resume' && held.resumes === 0;
     if (!first && (held.frames.length >= MAX_HELD_FRAMES || held.bytes + bytes > MAX_HELD_BYTES)) {
+      this.meter.throttled.add('held_frames');
       connection.refuse(frame.id, 'rate_limited', 'Too many frames wait to be served');
       return;
     }
@@ -175,12 +184,12 @@ export class Frames {
   #serve(connection: Connection, frame: InboundFrame): void {
     const { id, event, data } = frame;
     if (connection.framesInFlight >= this.maxInFlight && !this.#makesRoom(connection, event)) {
-      connection.answer(encodeError(id, tooMany()));
+      this.#refuseMore(connection, id);
       return;
     }
     if (event.charCodeAt(0) !== 36 /* $ */) {
       connection.spoke = true;
-      const call = new Call(connection, id, event);
+      const call = new Call(connection, this.meter, id, event);
       if (this.host.application.handle(connection, data, call)) return;
       call.handled();
       if (id === undefined && connection.hasMessageListeners) return;
@@ -196,10 +205,26 @@ export class Frames {
     const reply = (json: string): void => connection.reply(id, json);
     const frames = event === '$cancel' ? 0 : 1; // it ends at once
     connection.framesInFlight += frames;
+    const begun = performance.now();
     serve
       .call(this, connection, data, reply)
-      .catch((error: unknown) => connection.answer(encodeError(id, this.describe(error))))
-      .finally(() => (connection.framesInFlight -= frames));
+      .catch((error: unknown) => this.#fail(connection, id, error))
+      .finally(() => {
+        connection.framesInFlight -= frames;
+        this.meter.event(event).duration.observe((performance.now() - begun) / 1_000);
+      });
+  }
+
+  #refuseMore(to: Pick<Caller, 'answer'>, id: InboundFrame['id']): void {
+    this.meter.throttled.add('frames_in_flight');
+    this.meter.error('rate_limited');
+    to.answer(encodeError(id, tooMany()));
+  }
+
+  #fail(to: Pick<Caller, 'answer'>, id: InboundFrame['id'], error: unknown): void {
+    const body = this.describe(error);
+    this.meter.error(body.code);
+    to.answer(encodeError(id, body));
   }
 
   /** What is served also where the bound is reached: what ends streams, and a token in time, one after another. */
@@ -213,12 +238,12 @@ export class Frames {
    */
   async run(connection: Connection, { id, event, data }: InboundFrame, to: Caller, key: string): Promise<void> {
     if (connection.framesInFlight >= this.maxInFlight && !this.#makesRoom(connection, event)) {
-      to.answer(encodeError(id, tooMany()));
+      this.#refuseMore(to, id);
       to.settled?.();
       return;
     }
     if (event.charCodeAt(0) !== 36 /* $ */) {
-      const call = new Call(to, id, event, key);
+      const call = new Call(to, this.meter, id, event, key);
       if (this.host.application.handle(connection, data, call)) return;
       call.handled();
       call.fail({ code: 'unknown_event', message: ERRORS.unknown_event.message });
@@ -234,7 +259,7 @@ export class Frames {
       else if (this.#reserved(event) === undefined) throw new RealtimeException('unknown_event');
       else await this.#reserved(event)!.call(this, connection, data, reply);
     } catch (error) {
-      to.answer(encodeError(id, this.describe(error)));
+      this.#fail(to, id, error);
     } finally {
       connection.framesInFlight--;
     }

@@ -2,6 +2,7 @@ import { encodeEvent } from '../protocol/encode.js';
 import type { ErrorCode } from '../protocol/errors.js';
 import type { Clock } from './ports/clock.js';
 import type { Link } from './ports/link.js';
+import type { Meter } from './ports/meter.js';
 import { SharedFrame } from './shared-frame.js';
 
 /** How many ticks an interval has. */
@@ -29,7 +30,12 @@ export class Heartbeat {
   #tick = 0;
 
   /** `timeoutMs` is at most `intervalMs`. */
-  constructor(clock: Clock, intervalMs: number, timeoutMs: number) {
+  constructor(
+    clock: Clock,
+    intervalMs: number,
+    timeoutMs: number,
+    private readonly meter: Meter,
+  ) {
     const tickMs = intervalMs / TICKS;
     const patience = Math.min(TICKS, Math.ceil(timeoutMs / tickMs));
     this.#stop = clock.every(tickMs, () => {
@@ -56,13 +62,15 @@ export class Heartbeat {
   #ask(slot: number): void {
     for (const peer of this.#slots[slot]!) {
       if (!peer.resumed) peer.link?.ping();
-      else if (peer.deliver(this.#ping)) peer.link?.expect();
+      else if (peer.deliver(this.#ping, this.meter.sent.$ping)) peer.link?.expect();
     }
   }
 
   #expire(slot: number): void {
     for (const peer of this.#slots[slot]!) {
-      if (peer.link?.heard === false) peer.fail('heartbeat_timeout');
+      if (peer.link?.heard !== false) continue;
+      this.meter.heartbeatTimeouts++;
+      peer.fail('heartbeat_timeout');
     }
   }
 }

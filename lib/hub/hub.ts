@@ -9,15 +9,17 @@ import { Connection, type ConnectionHost } from './connection.js';
 import type { ChannelMatch } from './definition.js';
 import { Drain, type DrainHost } from './drain.js';
 import { Endpoint } from './endpoint.js';
+import { EventLoop } from './event-loop.js';
 import { Expiry } from './expiry.js';
 import type { Control } from './control.js';
 import { FrameLimit } from './frame-limit.js';
 import { Frames, type FrameHost } from './frames.js';
 import { sameAuthority } from './grants.js';
+import { greetingOf } from './greeting.js';
 import { Heartbeat } from './heartbeat.js';
 import { readHistory, type History, type HistoryQuery } from './history.js';
 import { Hooks } from './hooks.js';
-import type { HubHealth } from './health.js';
+import { healthOf, type HubHealth, type HubState } from './health.js';
 import type { UserIdentity } from './identity.js';
 import type { Log } from './log.js';
 import type { Arrival, Gate, Places } from './ports/arrival.js';
@@ -31,7 +33,9 @@ import type {
   PresenceChange,
   StoredItem,
 } from './ports/broker.js';
+import { Meter } from './ports/meter.js';
 import type { PayloadOffice } from './ports/payload.js';
+import type { RealtimeStats } from './ports/stats.js';
 import type { IssuedTicket, TicketOffice } from './ports/ticket.js';
 import type { AdmittedConnection } from './ports/transport.js';
 import { isReference } from './payload.js';
@@ -43,6 +47,7 @@ import type { RecordConnection } from './record-connection.js';
 import type { Records } from './records.js';
 import type { Revocations } from './revocations.js';
 import type { HubSettings } from './settings.js';
+import { countEnd, statsOf } from './stats.js';
 import type { Subscriptions } from './subscriptions.js';
 import type { Tickets } from './tickets.js';
 import { Turn } from './turn.js';
@@ -71,6 +76,8 @@ export class Hub
   readonly connections = new Map<string, Connection>();
   readonly #endpoints = new Map<string, Endpoint>();
   readonly users = new Users();
+  readonly meter = new Meter();
+  readonly loop = new EventLoop();
   readonly #bindings: Bindings;
   readonly #waiting = new Set<Connection>();
   readonly hooks: Hooks;
@@ -79,7 +86,7 @@ export class Hub
   readonly #drain = new Drain(this);
   readonly limit: FrameLimit;
   readonly frames: Frames;
-  #state: 'starting' | 'open' | 'draining' | 'closed' = 'starting';
+  #state: HubState = 'starting';
   #claims = false;
   #timers: (() => void)[] = [];
   heartbeat: Heartbeat | undefined;
@@ -91,12 +98,12 @@ export class Hub
   ) {
     this.log = settings.log;
     this.auth = settings.auth;
-    this.turn = new Turn(settings.clock);
+    this.turn = new Turn(settings.clock, this.meter);
     this.#bindings = new Bindings(application, settings.clock);
     this.maxOutboxBytes = settings.limits.maxOutboxBytes;
     const { framesPerSecond, maxFramesInFlight } = settings.limits;
-    this.limit = new FrameLimit(framesPerSecond, settings.clock);
-    this.frames = new Frames(this, this.limit, maxFramesInFlight);
+    this.limit = new FrameLimit(framesPerSecond, settings.clock, this.meter);
+    this.frames = new Frames(this, this.limit, maxFramesInFlight, this.meter);
     this.expiry = new Expiry(settings.clock);
     this.hooks = new Hooks(this.connections, settings.clock, settings.log);
   }
@@ -106,7 +113,8 @@ export class Hub
     const { broker, clock, checkIntervalMs, heartbeat } = this.settings;
     this.#parts = makeParts(await broker.open(this.node, this), this);
     const { subscriptions, revocations } = this.#parts;
-    this.heartbeat = new Heartbeat(clock, heartbeat.intervalMs, heartbeat.timeoutMs);
+    this.heartbeat = new Heartbeat(clock, heartbeat.intervalMs, heartbeat.timeoutMs, this.meter);
+    this.loop.start();
     this.#timers = [
       clock.every(SWEEP_MS, () => this.#sweep()),
       clock.every(checkIntervalMs, () => {
@@ -143,14 +151,13 @@ export class Hub
 
   /** What this node can do now. Asks nobody. */
   get health(): HubHealth {
-    const available = this.#parts?.session.available ?? false;
-    const alive = this.#state === 'open' || this.#state === 'draining';
-    return {
-      status: alive ? (available ? 'up' : 'degraded') : 'down',
-      ready: this.accepting && !this.#drain.begun,
-      broker: { name: this.settings.broker.name, available },
-      connections: this.connections.size,
-    };
+    const state = this.#drain.begun && this.#state === 'open' ? 'draining' : this.#state;
+    return healthOf(state, this.#parts?.session, this);
+  }
+
+  /** What this node has counted, and what it has now. */
+  get stats(): RealtimeStats {
+    return statsOf(this, this.#parts?.subscriptions.channels.values());
   }
 
   get subscriptions(): Subscriptions {
@@ -206,7 +213,8 @@ export class Hub
       return Promise.reject(new RealtimeException('broker_unavailable', 'The hub is closed'));
     if (isReference(item.data))
       return Promise.reject(new RealtimeException('invalid', 'Data that begins with the key "$payload" is reserved'));
-    return this.#open.publisher.publish(match.channel, match.definition.retention, item, timeoutMs);
+    const { pattern, retention } = match.definition;
+    return this.#open.publisher.publish(match.channel, retention, item, timeoutMs, this.meter.channel(pattern));
   }
 
   history(match: ChannelMatch, query: HistoryQuery): Promise<History> {
@@ -316,19 +324,12 @@ export class Hub
     return this.#endpoints.get(endpoint);
   }
 
-  received(connection: Connection, text: string | undefined): void {
-    this.frames.receive(connection, text);
+  received(connection: Connection, text: string | undefined, bytes: number): void {
+    this.frames.receive(connection, text, bytes);
   }
 
   connectedData(connection: Connection): ConnectedData {
-    const { heartbeat, limits } = this.settings;
-    return {
-      connection: connection.id,
-      heartbeatMs: heartbeat.intervalMs,
-      timeoutMs: heartbeat.timeoutMs,
-      maxFrameBytes: limits.maxFrameBytes === Infinity ? null : limits.maxFrameBytes,
-      ...(connection.user === undefined ? {} : { user: { id: connection.user.id } }),
-    };
+    return greetingOf(connection, this.settings);
   }
 
   async subscribe(connection: Connection, channel: string): Promise<Position> {
@@ -371,6 +372,7 @@ export class Hub
 
   closed(connection: Connection): void {
     this.connections.delete(connection.id);
+    countEnd(this.meter, connection, this.now());
     this.#bindings.forget(connection);
     this.users.delete(connection);
     if (connection.place !== undefined) this.places.leave(connection.place);
@@ -465,6 +467,7 @@ export class Hub
     if (this.#state === 'closed') return;
     this.#state = 'closed';
     for (const stop of this.#timers) stop();
+    this.loop.stop();
     this.heartbeat?.stop();
     this.#parts?.revocations.close();
     await this.#parts?.session.close();
@@ -484,6 +487,7 @@ export class Hub
     const { session, subscriptions } = this.#open;
     subscriptions.sweep();
     this.expiry.sweep();
+    this.loop.sweep();
     for (const connection of this.#waiting) {
       if (this.now() - connection.openedAt >= limits.unauthenticatedMs) connection.fail('unauthenticated');
     }

@@ -5,6 +5,7 @@ import type { Endpoint } from './endpoint.js';
 import type { Expiry } from './expiry.js';
 import type { Frames } from './frames.js';
 import type { Hooks } from './hooks.js';
+import type { Meter } from './ports/meter.js';
 import type { UserIdentity } from './identity.js';
 import type { Users } from './users.js';
 
@@ -15,6 +16,7 @@ export interface OpeningHost {
   readonly hooks: Hooks;
   readonly users: Users;
   readonly expiry: Expiry;
+  readonly meter: Meter;
   /** Throws where credentials have ended, or were revoked. */
   requireCurrent(user: UserIdentity | undefined): void;
   /** Tells the others whose last hook they have to run if this node dies. */
@@ -59,6 +61,8 @@ export class Openings {
 
   #enter(connection: Connection): void {
     connection.enter('open');
+    connection.entered = connection.phase === 'open';
+    if (connection.entered) this.host.meter.opened.add(connection.transport);
     connection.greet();
     this.host.endpointOf(connection)?.enter(connection);
     this.host.frames.release(connection);

@@ -2,6 +2,7 @@ import { Batch, itemBytes, STRIDE_BYTES, strideEnd } from './batch.js';
 import type { LostData } from '../protocol/frames.js';
 import { parsePosition } from '../protocol/position.js';
 import type { Link, RunItem } from './ports/link.js';
+import type { FrameTally } from './ports/meter.js';
 import type { SharedFrame } from './shared-frame.js';
 import type { Turn } from './turn.js';
 
@@ -40,6 +41,7 @@ interface QueuedFrame {
   readonly kind: 'frame';
   readonly bytes: number;
   readonly buffer: Buffer;
+  readonly tally: FrameTally;
 }
 
 interface QueuedItems {
@@ -114,8 +116,13 @@ export class Outbox {
     this.#window = WINDOW_BYTES - link.bufferedBytes;
   }
 
-  /** Adds a frame. False: it would exceed the bound, and was not taken. */
-  frame(frame: string | SharedFrame): boolean {
+  /** What waits for the peer, in bytes. */
+  get bytes(): number {
+    return this.#queueBytes + (this.#link?.bufferedBytes ?? 0);
+  }
+
+  /** Adds a frame, counted in `tally`. False: it would exceed the bound, and was not taken. */
+  frame(frame: string | SharedFrame, tally: FrameTally): boolean {
     if (this.#link === undefined) return false;
     const { codec } = this.#link;
     const buffer = typeof frame === 'string' ? codec.frame(frame) : frame.encode(codec);
@@ -123,11 +130,11 @@ export class Outbox {
     if (this.#queueBytes + bytes > this.#maxBytes) this.#moveEarly();
     if (this.#link === undefined) return false;
     if (this.#takes(buffer.length)) {
-      this.#give(buffer);
+      this.#giveFrame(buffer, tally);
       return true;
     }
     if (this.#queueBytes + bytes > this.#maxBytes) return false;
-    this.#enqueue({ kind: 'frame', bytes, buffer });
+    this.#enqueue({ kind: 'frame', bytes, buffer, tally });
     return true;
   }
 
@@ -197,6 +204,7 @@ export class Outbox {
       this.#refill(link);
     }
     const last = lastFrame === undefined ? NONE : [link.codec.frame(lastFrame)];
+    for (const { length } of last) this.#turn.meter.sent.$disconnect.add(length);
     if (this.#ready.length + last.length > 0) link.write([...this.#ready, ...last]);
     this.clear();
   }
@@ -253,6 +261,17 @@ export class Outbox {
     this.#schedule();
   }
 
+  #giveFrame(buffer: Buffer, tally: FrameTally): void {
+    tally.add(buffer.length);
+    this.#give(buffer);
+  }
+
+  #givePublications(batch: Batch, buffer: Buffer): void {
+    batch.tally.delivered += batch.items.length;
+    batch.tally.bytes += buffer.length;
+    this.#give(buffer);
+  }
+
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
@@ -279,29 +298,38 @@ export class Outbox {
       !(batch.excludes && batch.withholdsFrom(source.client))
     ) {
       source.written = batch.last;
-      this.#give(batch.encode(link.codec));
+      this.#givePublications(batch, batch.encode(link.codec));
       return;
     }
     for (const item of batch.items) {
       if (item.exclude !== undefined && item.exclude === source.client) continue;
       if (item.offset <= source.written) continue;
       const withheld = item.offset - 1 - source.written;
-      if (withheld > 0) this.#give(link.codec.skipped(batch, withheld, item.offset - 1, item.prevTag));
-      this.#give(link.codec.run(batch.items.length === 1 ? batch : new Batch(batch, batch.epoch, [item])));
+      if (withheld > 0) this.#giveSkipped(link.codec.skipped(batch, withheld, item.offset - 1, item.prevTag));
+      const one = batch.items.length === 1 ? batch : new Batch(batch, batch.epoch, [item]);
+      this.#givePublications(one, link.codec.run(one));
       source.written = item.offset;
     }
   }
 
   #giveEvent(source: Source, event: QueuedEvent['event'], data: unknown, link: Link): void {
-    if (event === '$lost') source.written = parsePosition((data as LostData).position)!.offset;
-    this.#give(link.codec.channelEvent(source, event, data));
+    if (event === '$lost') {
+      const { position, reason } = data as LostData;
+      source.written = parsePosition(position)!.offset;
+      this.#turn.meter.losses.add(reason);
+    }
+    this.#giveFrame(link.codec.channelEvent(source, event, data), this.#turn.meter.sent[event]);
   }
 
   #giveMarker(source: Source, { epoch, offset, tag }: Marker, link: Link): void {
     const { channel, channelJson, written } = source;
     if (written >= offset) return;
     source.written = offset;
-    this.#give(link.codec.skipped({ channel, channelJson, epoch }, offset - written, offset, tag));
+    this.#giveSkipped(link.codec.skipped({ channel, channelJson, epoch }, offset - written, offset, tag));
+  }
+
+  #giveSkipped(buffer: Buffer): void {
+    this.#giveFrame(buffer, this.#turn.meter.sent.skipped);
   }
 
   /** Queues publications as they are, or merges them into those of the source that wait. */
@@ -343,7 +371,7 @@ export class Outbox {
       this.#queueBytes -= entry.bytes;
       switch (entry.kind) {
         case 'frame':
-          this.#give(entry.buffer);
+          this.#giveFrame(entry.buffer, entry.tally);
           break;
         case 'items':
           if (entry.source.queued === entry) entry.source.queued = undefined;
@@ -375,6 +403,7 @@ export class Outbox {
 
   /** Keeps the newest item of each key, of those that wait and those that come. */
   #conflate(source: Source, batches: readonly Batch[]): void {
+    this.#turn.meter.slowConsumers.add('conflate');
     const { queued } = source;
     const newest = new Map<string, RunItem>();
     const take = (item: RunItem): void => {
@@ -403,6 +432,7 @@ export class Outbox {
   /** Over the bound: drops the oldest items of sources that allow it, down to three quarters; else gives up. */
   #relieve(): void {
     const target = this.#maxBytes * 0.75;
+    const before = this.#queueBytes;
     const kept: Queued[] = [];
     for (let i = this.#head; i < this.#queue.length; i++) {
       const entry = this.#queue[i]!;
@@ -417,6 +447,7 @@ export class Outbox {
     }
     this.#queue = kept;
     this.#head = 0;
+    if (this.#queueBytes < before) this.#turn.meter.slowConsumers.add('drop_oldest');
     if (this.#queueBytes > this.#maxBytes) this.#owner.overflow();
   }
 

@@ -7,6 +7,7 @@ import { Departures } from './departures.js';
 import type { FrameLimit } from './frame-limit.js';
 import type { Frames } from './frames.js';
 import type { Hooks } from './hooks.js';
+import { meteredSession } from './metered-session.js';
 import type { BrokerSession } from './ports/broker.js';
 import { Presence } from './presence.js';
 import { Publisher } from './publisher.js';
@@ -49,9 +50,10 @@ export interface Parts {
 }
 
 /** Makes the parts, and joins them. */
-export function makeParts(session: BrokerSession, host: PartsHost): Parts {
+export function makeParts(opened: BrokerSession, host: PartsHost): Parts {
   const { settings, application, turn, connections, users, hooks, frames, limit } = host;
   const { clock, log, graceMs, declarations, limits } = settings;
+  const session = meteredSession(opened, turn.meter);
   const reads = new ReadGate(READS_IN_FLIGHT);
   const context: ChannelContext = { broker: session, clock, turn, reads, inlineBytes: limits.inlineBytes };
   const publisher = new Publisher(session, turn, clock);
@@ -61,6 +63,7 @@ export function makeParts(session: BrokerSession, host: PartsHost): Parts {
     graceMs,
     (name) => subscriptions.channels.get(name),
     (error) => log.error('Presence could not be told to the broker', error),
+    turn.meter,
   );
   const subscriptions = new Subscriptions(context, declarations, application, presence, limits.maxChannels, (hook) =>
     hooks.track(hook),
@@ -72,7 +75,7 @@ export function makeParts(session: BrokerSession, host: PartsHost): Parts {
   const places = new Census(limits, clock, settings.broker.shared ? session : undefined, session.records);
   const { maxFrameBytes } = limits;
   const store = session.records;
-  const upstream = new Upstream({ store, frames, limit, application, clock, maxFrameBytes });
+  const upstream = new Upstream({ store, frames, limit, application, clock, maxFrameBytes, meter: turn.meter });
   const records = new Records(
     host,
     { store, subscriptions, declarations, presence, revocations, departures, places },

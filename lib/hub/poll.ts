@@ -81,7 +81,7 @@ export class Poll extends Following implements RecordLink {
       this.#bytes + batch.bytes <= MAX_BYTES &&
       this.#frames + batch.items.length <= MAX_FRAMES;
     if (whole) {
-      this.#add(batch.encode(JSON_CODEC), batch.bytes, batch.items.length);
+      this.#add(this.#counted(batch, batch.encode(JSON_CODEC)), batch.bytes, batch.items.length);
       this.#move(source, batch.epoch, batch.last, batch.items.at(-1)!.tag);
       return;
     }
@@ -91,7 +91,8 @@ export class Poll extends Following implements RecordLink {
       if (item.exclude !== undefined && item.exclude === source.client) continue;
       const withheld = item.offset - 1 - source.written;
       if (withheld > 0) this.#add(JSON_CODEC.skipped(batch, withheld, item.offset - 1, item.prevTag));
-      this.#add(JSON_CODEC.run(new Batch(batch, batch.epoch, [item])), itemBytes(item));
+      const one = new Batch(batch, batch.epoch, [item]);
+      this.#add(this.#counted(one, JSON_CODEC.run(one)), itemBytes(item));
       this.#move(source, batch.epoch, item.offset, item.tag);
     }
   }
@@ -100,7 +101,8 @@ export class Poll extends Following implements RecordLink {
     if (!this.hasRoom) return;
     this.#add(JSON_CODEC.channelEvent(source, event, data));
     if (event !== '$lost') return;
-    const { position } = data as { position: Position };
+    const { position, reason } = data as { position: Position; reason: LostReason };
+    this.context.turn.meter.losses.add(reason);
     source.written = parsePosition(position)!.offset;
     this.#positions.set(source, position);
   }
@@ -159,6 +161,12 @@ export class Poll extends Following implements RecordLink {
     this.#frames += frames;
     if (this.#bytes >= MAX_BYTES || this.#frames >= MAX_FRAMES) this.#full = true;
     this.#arrived();
+  }
+
+  #counted({ tally, items }: Batch, chunk: Buffer): Buffer {
+    tally.delivered += items.length;
+    tally.bytes += chunk.length;
+    return chunk;
   }
 
   #move(source: Source, epoch: string, offset: number, tag: string): void {

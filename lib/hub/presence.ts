@@ -2,6 +2,7 @@ import type { PresenceAnswer, PresenceData } from '../protocol/frames.js';
 import type { Channel } from './channel.js';
 import type { BrokerSession, PresenceChange, PresenceEntry } from './ports/broker.js';
 import type { Clock } from './ports/clock.js';
+import type { Meter } from './ports/meter.js';
 
 const MERGE_MS = 250;
 /** Above this many members changes come without names. */
@@ -35,6 +36,7 @@ export class Presence {
     private readonly graceMs: number,
     private readonly channelOf: (name: string) => Channel | undefined,
     private readonly onError: (error: unknown) => void,
+    private readonly meter: Meter,
   ) {}
 
   /** Adds a connection to the members. */
@@ -57,6 +59,8 @@ export class Presence {
   changed(name: string, change: PresenceChange): void {
     let merged = this.#pending.get(name);
     if (merged !== undefined && change.rev <= merged.rev) return;
+    this.meter.joined += change.joined.length;
+    this.meter.left += change.left.length;
     // Where a change was lost on the way, what came before it is of no use: whoever gets the rest asks again.
     if (merged?.rev !== change.rev - 1) {
       if (merged === undefined) this.clock.after(MERGE_MS, () => this.#tell(name));

@@ -2,7 +2,9 @@ import { RealtimeException } from '../protocol/errors.js';
 import { makeTag, type Position } from '../protocol/position.js';
 import { itemBytes } from './batch.js';
 import type { AppendItem, BrokerSession, Retention } from './ports/broker.js';
+import { writeNote } from './note.js';
 import type { Clock } from './ports/clock.js';
+import type { ChannelTally } from './ports/meter.js';
 import type { Turn } from './turn.js';
 
 /** Publications that are on their way to the broker, in bytes: past it publishing is refused. */
@@ -11,6 +13,7 @@ const MAX_IN_FLIGHT_BYTES = 64 * 1024 * 1024;
 /** What a turn publishes to a channel. */
 interface Pending {
   readonly retention: Retention;
+  readonly tally: ChannelTally | undefined;
   readonly items: AppendItem[];
   readonly waiting: Waiting[];
   bytes: number;
@@ -34,9 +37,15 @@ export class Publisher {
 
   /**
    * Appends a publication. Rejects with `broker_unavailable` (not applied) or `outcome_unknown` (may be applied, also
-   * after `timeoutMs`).
+   * after `timeoutMs`). What is appended is counted in `tally`.
    */
-  publish(channel: string, retention: Retention, item: AppendItem, timeoutMs?: number): Promise<Position> {
+  publish(
+    channel: string,
+    retention: Retention,
+    item: AppendItem,
+    timeoutMs?: number,
+    tally?: ChannelTally,
+  ): Promise<Position> {
     const bytes = itemBytes(item);
     if (this.#bytesInFlight + bytes > MAX_IN_FLIGHT_BYTES) {
       return Promise.reject(new RealtimeException('broker_unavailable', 'Too many publications wait for the broker'));
@@ -45,7 +54,7 @@ export class Publisher {
     let pending = this.#channels.get(channel);
     if (pending === undefined) {
       if (this.#channels.size === 0) this.turn.append(this);
-      this.#channels.set(channel, (pending = { retention, items: [], waiting: [], bytes: 0 }));
+      this.#channels.set(channel, (pending = { retention, tally, items: [], waiting: [], bytes: 0 }));
     }
     const { items, waiting } = pending;
     pending.bytes += bytes;
@@ -60,9 +69,12 @@ export class Publisher {
     for (const [channel, pending] of channels) void this.#append(channel, pending);
   }
 
-  async #append(channel: string, { retention, items, waiting, bytes }: Pending): Promise<void> {
+  async #append(channel: string, { retention, tally, items, waiting, bytes }: Pending): Promise<void> {
     try {
-      const { results } = await this.broker.append(channel, retention, makeTag(), items);
+      const now = this.clock.now();
+      const note = tally !== undefined && this.turn.meter.samples(now) ? writeNote(now) : undefined;
+      const { results } = await this.broker.append(channel, retention, makeTag(), items, note);
+      if (tally !== undefined) for (const { repeated } of results) if (!repeated) tally.published++;
       waiting.forEach(({ resolve }, i) => resolve(results[i]!.position));
     } catch (error) {
       for (const { reject } of waiting) reject(error);

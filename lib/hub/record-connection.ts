@@ -202,8 +202,11 @@ export class RecordConnection extends Connection implements ResumedConnection {
     this.#write({ askAt: this.#askAt });
   }
 
-  protected override direct(frame: string | SharedFrame): boolean {
-    return !this.over && this.outgoing.add({ text: typeof frame === 'string' ? frame : frame.text });
+  protected override direct(frame: string | SharedFrame, tally = this.#records.turn.meter.sent.event): boolean {
+    const text = typeof frame === 'string' ? frame : frame.text;
+    const added = !this.over && this.outgoing.add({ text });
+    if (added) tally.add(Buffer.byteLength(text));
+    return added;
   }
 
   /** Sends what a call answers late. */

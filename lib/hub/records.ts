@@ -376,7 +376,7 @@ function delegate(host: ConnectionHost): ConnectionHost {
     },
     now: () => host.now(),
     attached: (connection) => host.attached(connection),
-    received: (connection, text) => host.received(connection, text),
+    received: (connection, text, bytes) => host.received(connection, text, bytes),
     opened: (connection) => host.opened(connection),
     prepare: (connection, channel, since) => host.prepare(connection, channel, since),
     connectedData: (connection) => host.connectedData(connection),

@@ -8,6 +8,7 @@ import { isChannelName, type ChannelDefinition, type ChannelMatch, type Declarat
 import { requireGrant } from './grants.js';
 import { mapBounded } from './map-bounded.js';
 import type { Membership } from './membership.js';
+import type { Meter } from './ports/meter.js';
 import { presenceInfo, type Presence } from './presence.js';
 import { Subscription, type Resolved, type Sink } from './subscription.js';
 
@@ -48,6 +49,10 @@ export class Subscriptions {
     /** Waits, before the node ends, for a hook that nobody else waits for. */
     private readonly track: (hook: Promise<void>) => void,
   ) {}
+
+  private get meter(): Meter {
+    return this.context.turn.meter;
+  }
 
   /** What was declared for a channel. Throws `invalid` or `unknown_channel`. */
   match(channel: unknown): ChannelMatch {
@@ -307,6 +312,7 @@ export class Subscriptions {
     this.#requireFollowed(subscription.of);
     this.#empty.delete(subscription.of);
     const answer = subscription.begin(resolved);
+    if (resolved !== undefined) this.meter.recoveries.add(resolved.point === undefined ? 'lost' : 'recovered');
     connection.subscribed(subscription, answer);
     // With a record it is followed by links alone.
     if (connection.recorded) this.detach(subscription);

@@ -1,4 +1,5 @@
 import type { Clock } from './ports/clock.js';
+import { Meter } from './ports/meter.js';
 
 /** Something that collects work during a turn and does it at the turn's end. */
 export interface Flushable {
@@ -15,9 +16,15 @@ export class Turn {
   #publishers: Flushable[] = [];
   #channels: Flushable[] = [];
   #outboxes: Flushable[] = [];
+  /** When publications of this turn were made, of those whose time is taken: ms since 1970. */
+  #publishedAt: number[] = [];
   #scheduled = false;
 
-  constructor(clock: Clock) {
+  constructor(
+    clock: Clock,
+    /** What the node counts, for all who work in its turns. */
+    readonly meter = new Meter(),
+  ) {
     this.#clock = clock;
   }
 
@@ -33,10 +40,26 @@ export class Turn {
     this.#schedule();
   }
 
+  /** Has the time taken from when something was published until this turn's channels are with their peers' sockets. */
+  published(at: number): void {
+    this.#publishedAt.push(at);
+  }
+
   /** Has `outbox.flush` called last. Call once per turn. */
   write(outbox: Flushable): void {
     this.#outboxes.push(outbox);
     this.#schedule();
+  }
+
+  #fanOut(): void {
+    const begun = performance.now();
+    this.#channels = drain(this.#channels);
+    this.#outboxes = drain(this.#outboxes);
+    this.meter.fanOut.observe((performance.now() - begun) / 1_000);
+    if (this.#publishedAt.length === 0) return;
+    const now = this.#clock.now();
+    for (const at of this.#publishedAt) this.meter.delivery.observe((now - at) / 1_000);
+    this.#publishedAt = [];
   }
 
   #schedule(): void {
@@ -47,8 +70,8 @@ export class Turn {
 
   #run(): void {
     this.#publishers = drain(this.#publishers);
-    this.#channels = drain(this.#channels);
-    this.#outboxes = drain(this.#outboxes);
+    if (this.#channels.length > 0) this.#fanOut();
+    else this.#outboxes = drain(this.#outboxes);
     this.#scheduled = false;
     if (this.#publishers.length + this.#channels.length + this.#outboxes.length > 0) this.#schedule();
   }

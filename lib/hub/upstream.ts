@@ -7,6 +7,7 @@ import type { Call, Caller } from './call.js';
 import type { FrameLimit } from './frame-limit.js';
 import type { Frames } from './frames.js';
 import type { Clock } from './ports/clock.js';
+import type { Meter } from './ports/meter.js';
 import type { InboxItem, RecordStore, SendAttempt, SendVerdict } from './ports/records.js';
 import type { SendAnswer } from './ports/transport.js';
 import type { RecordConnection } from './record-connection.js';
@@ -29,6 +30,7 @@ export interface UpstreamParts {
   readonly application: Pick<Application, 'idempotent'>;
   readonly clock: Clock;
   readonly maxFrameBytes: number;
+  readonly meter: Meter;
 }
 
 /**
@@ -121,9 +123,14 @@ export class Upstream {
     const { frames, application, maxFrameBytes } = this.parts;
     const text = JSON.stringify(value);
     const frame = checkFrame(value, text);
-    if ('bad' in frame) return [refuse(frame.id, 'bad_frame', frame.bad)];
+    if ('bad' in frame) {
+      this.parts.meter.bad.add(Buffer.byteLength(text));
+      return [refuse(frame.id, 'bad_frame', frame.bad)];
+    }
     const { id, event } = frame;
-    if (Buffer.byteLength(text) > maxFrameBytes) return [refuse(id, 'frame_too_large')];
+    const bytes = Buffer.byteLength(text);
+    this.parts.meter.event(event).add(bytes);
+    if (bytes > maxFrameBytes) return [refuse(id, 'frame_too_large')];
     if (id !== undefined && ended?.has(JSON.stringify(id)) === true) return []; // its end is in the inbox
     if (ended !== undefined && !event.startsWith('$') && !application.idempotent(connection, event)) {
       return id === undefined ? [] : [refuse(id, 'outcome_unknown')];
@@ -186,6 +193,7 @@ class SentFrame implements Caller {
   }
 
   answer(text: string, more = false): void {
+    this.parts.meter.sent.answer.add(Buffer.byteLength(text));
     if (more) this.#goLate();
     const key = this.#key;
     if (this.#state === 'early') {

@@ -1,18 +1,11 @@
-import { HttpException, Logger, type CanActivate, type Type } from '@nestjs/common';
-import { ContextIdFactory, ModuleRef } from '@nestjs/core';
+import { Logger, type CanActivate, type Type } from '@nestjs/common';
+import { ModuleRef } from '@nestjs/core';
 import type { Connection } from '../hub/connection.js';
 import { UserIdentity } from '../hub/identity.js';
-import { RefusalError } from '../hub/ports/transport.js';
-import { errorRow, ERRORS, type ErrorBody } from '../protocol/errors.js';
-import { describeError } from './describe-error.js';
-import { askGuard } from './gateway-guard.js';
-import { HandshakeContext, handshakeRequest, HandshakeResponse, type HandshakeRequest } from './gateway-handshake.js';
+import { HandshakeContext, handshakeRequest, HandshakeResponse } from './gateway-handshake.js';
 import { GUARDS, metadataList, methodsOf, type Method } from './gateway-metadata.js';
+import { askGuardSource, guardSourceOf, resolveScoped, type Guard, type GuardSource } from './guard-sources.js';
 import type { ProvidedClass } from './provided-classes.js';
-
-type Guard = Type<CanActivate> | CanActivate;
-/** Makes or finds the guard for one handshake. */
-type GuardSource = (request: HandshakeRequest) => CanActivate | Promise<CanActivate>;
 
 interface GuardedHook {
   readonly metatype: Type;
@@ -44,7 +37,7 @@ export class ConnectionGuards {
   /** Finds or makes the guards of `connectionGuards`. Call once, when the modules have started. */
   async open(): Promise<void> {
     const guards: GuardSource[] = [];
-    for (const guard of this.guards) guards.push(await this.#sourceOf(guard));
+    for (const guard of this.guards) guards.push(await guardSourceOf(this.moduleRef, guard));
     this.#general =
       guards.length === 0 ? undefined : { metatype: Handshake, handler: Handshake.prototype.handleConnection, guards };
   }
@@ -61,7 +54,7 @@ export class ConnectionGuards {
     const response = new HandshakeResponse();
     for (const { metatype, handler, guards } of hooks) {
       const context = new HandshakeContext(decorated, response, connection, metatype, handler);
-      for (const source of guards) await ask(source, decorated, response, context);
+      for (const source of guards) await askGuardSource(source, decorated, response, context);
     }
     connection.responseHeaders = response.acceptedHeaders;
     if (decorated.user !== user && decorated.user !== undefined)
@@ -80,22 +73,6 @@ export class ConnectionGuards {
     this.#ofGateways.set(gateway, hook);
     return hook;
   }
-
-  /** A guard of the application where it has one; else one made for the handshake, with what is global. */
-  async #sourceOf(guard: Guard): Promise<GuardSource> {
-    if (typeof guard !== 'function') return () => guard;
-    try {
-      const known = this.moduleRef.get<CanActivate>(guard, { strict: false });
-      return () => known;
-    } catch {
-      // request-scoped, or in no module
-    }
-    const scoped = await this.moduleRef.resolve(guard, undefined, { strict: false }).catch(() => undefined);
-    if (scoped !== undefined) return (request) => resolveScoped(this.moduleRef, guard, request, false);
-    const made = await this.moduleRef.create(guard);
-    await (made as { onModuleInit?: () => unknown }).onModuleInit?.();
-    return () => made;
-  }
 }
 
 /** The guard that a gateway's module holds for its hook. */
@@ -109,44 +86,6 @@ function sourceIn(module: ProvidedClass['module'], guard: Guard): GuardSource {
   }
   const moduleRef = module.providers.get(ModuleRef)!.instance as ModuleRef;
   return (request) => resolveScoped(moduleRef, guard, request, true);
-}
-
-function resolveScoped(
-  moduleRef: ModuleRef,
-  guard: Type<CanActivate>,
-  request: object,
-  strict: boolean,
-): Promise<CanActivate> {
-  const contextId = ContextIdFactory.create();
-  moduleRef.registerRequestByContextId(request, contextId);
-  return moduleRef.resolve(guard, contextId, { strict });
-}
-
-async function ask(
-  source: GuardSource,
-  request: HandshakeRequest,
-  response: HandshakeResponse,
-  context: HandshakeContext,
-): Promise<void> {
-  let error: unknown;
-  try {
-    if (await askGuard(await source(request), context)) return;
-    error = undefined;
-  } catch (thrown) {
-    error = thrown ?? new Error('A guard threw nothing');
-  }
-  throw refusalOf(error, response);
-}
-
-/** `undefined` is a guard that said no. */
-function refusalOf(error: unknown, response: HandshakeResponse): RefusalError {
-  const told: ErrorBody =
-    error === undefined ? { code: 'forbidden', message: ERRORS.forbidden.message } : describeError(error);
-  const status = error instanceof HttpException ? error.getStatus() : (errorRow(told.code).http ?? 403);
-  const seconds = Number(response.getHeader('retry-after'));
-  const retryAfterMs = told.retryAfterMs ?? (seconds > 0 ? seconds * 1000 : undefined);
-  const body = retryAfterMs === undefined ? told : { ...told, retryAfterMs };
-  return new RefusalError({ status, error: body, headers: response.headers });
 }
 
 /** Who a guard says the peer is: its `request.user`, whose id goes by one of several names. */

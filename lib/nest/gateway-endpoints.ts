@@ -64,6 +64,11 @@ export class GatewayEndpoints {
     return this.#open(key);
   }
 
+  /** The events that gateways take. */
+  *events(): Iterable<unknown> {
+    for (const { events } of this.#endpoints.values()) yield* events;
+  }
+
   /** The gateways where a connection arrived. */
   at(connection: Connection): GatewayEndpoint | undefined {
     return this.#endpoints.get(connection.endpoint);

@@ -16,7 +16,10 @@ export interface HandshakeRequest extends IncomingMessage {
 }
 
 /** Adds to Node's request what a framework would have. */
-export function handshakeRequest(request: IncomingMessage, connection: Connection): HandshakeRequest {
+export function handshakeRequest(
+  request: IncomingMessage,
+  connection: Pick<Connection, 'ip' | 'query' | 'params'> & { readonly user?: Connection['user'] },
+): HandshakeRequest {
   const known = request as Partial<HandshakeRequest>;
   const added = {
     ip: connection.ip,
@@ -110,7 +113,7 @@ export class HandshakeContext implements ExecutionContext {
   constructor(
     request: HandshakeRequest,
     response: HandshakeResponse,
-    private readonly connection: Connection,
+    private readonly connection: Connection | undefined,
     private readonly metatype: Type,
     // eslint-disable-next-line @typescript-eslint/no-unsafe-function-type -- Nest's own type of a handler
     private readonly handler: Function,

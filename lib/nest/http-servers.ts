@@ -25,6 +25,8 @@ export class HttpServers {
   constructor(
     private readonly hub: Hub,
     private readonly options: ResolvedOptions,
+    /** What is served below the path of the module alone, besides the wires. */
+    private readonly routes: readonly Transport[] = [],
   ) {
     const { transports } = options;
     const issues = hub.auth.anonymous !== true;
@@ -87,6 +89,8 @@ export class HttpServers {
       for (const endpoint of this.hub.endpoints()) {
         if (endpoint.port === port) router.endpoint(endpoint.path, endpoint.key);
       }
+      const { path } = this.options;
+      for (const route of port === 0 ? this.routes : []) router.route(path, this.hub.endpoint(path).key, route);
       this.#routers.set(port, router);
     }
     return router;

@@ -4,6 +4,7 @@ import { findMistakes, object, show, type DrainOptions, type LimitOptions, type 
 import type { ChannelOptions } from '../hub/definition.js';
 import type { Authenticator } from '../hub/ports/authenticator.js';
 import type { Broker } from '../hub/ports/broker.js';
+import type { MetricsExporter } from '../hub/ports/metrics.js';
 import type { Transport } from '../hub/ports/transport.js';
 import { longPolling } from '../transports/long-polling.transport.js';
 import { sse } from '../transports/sse.transport.js';
@@ -51,8 +52,21 @@ export interface RealtimeModuleOptions {
   presence?: { graceMs?: number };
   /** How the node goes away as `app.close()` is called. @defaultValue `{ readinessMs: 0, windowMs: 10_000, timeoutMs: 10_000 }` */
   drain?: DrainOptions;
+  /** Who is told what this node counts, and where; `RealtimeService.stats()` tells it to code. */
+  metrics?: MetricsOptions;
   /** How often positions are compared with the broker's, ms: how late a lost announcement is found. @defaultValue 10_000 */
   checkIntervalMs?: number;
+}
+
+/** How a node tells what it counts. */
+export interface MetricsOptions {
+  /** Writes it for a monitoring system: `prometheus()` from `nestjs-realtime/prometheus`. */
+  exporter: MetricsExporter;
+  /**
+   * Serves `GET {path}/metrics` to those whom these guards let in (context type `http`); `[]` to everybody who reaches the
+   * server. The page tells how many peers there are and what they do, not who they are. @defaultValue no such route
+   */
+  guards?: (Type<CanActivate> | CanActivate)[];
 }
 
 /** Makes the options in a class of its own: `forRootAsync({ useClass })`. */
@@ -95,6 +109,7 @@ const NAMES = [
   'heartbeat',
   'presence',
   'drain',
+  'metrics',
   'checkIntervalMs',
 ] as const satisfies (keyof RealtimeModuleOptions)[];
 const PATH = /^\/(?:[^\s?#*{}/]+\/)*[^\s?#*{}/]+$/;
@@ -119,7 +134,8 @@ export function resolveOptions(options: RealtimeModuleOptions | undefined): Reso
       report('globalEnhancers', `expected 'inherit' or 'native', got ${show(globalEnhancers)}`);
     }
     checkTransports(transports, report);
-    checkGuards(connectionGuards, report);
+    checkGuards('connectionGuards', connectionGuards, report);
+    checkMetrics(options.metrics, report);
     hasMethod('broker', broker, 'open', 'a broker such as memoryBroker()', report);
     hasMethod('auth', auth, 'authenticate', 'an authenticator such as anonymous()', report);
     mistakes.push(...findSecurityMistakes(options), ...findMistakes(options));
@@ -153,15 +169,24 @@ function hasMethod(path: string, value: unknown, method: string, expected: strin
   report(path, `expected ${expected}, got ${typeof value === 'string' ? 'a text' : show(value)}`);
 }
 
-function checkGuards(guards: unknown, report: Report): void {
+function checkMetrics(metrics: unknown, report: Report): void {
+  if (metrics === undefined || !object('metrics', metrics, ['exporter', 'guards'], report)) return;
+  const { exporter, guards } = metrics as { exporter?: unknown; guards?: unknown };
+  const expected = 'an exporter such as prometheus()';
+  if (exporter === undefined) report('metrics.exporter', `expected ${expected}, got undefined`);
+  hasMethod('metrics.exporter', exporter, 'open', expected, report);
+  checkGuards('metrics.guards', guards, report);
+}
+
+function checkGuards(path: string, guards: unknown, report: Report): void {
   if (guards === undefined) return;
   if (!Array.isArray(guards)) {
-    report('connectionGuards', `expected an array of guards, got ${show(guards)}`);
+    report(path, `expected an array of guards, got ${show(guards)}`);
     return;
   }
   guards.forEach((guard: unknown, i) => {
     if (typeof guard === 'function' || typeof (guard as CanActivate | null)?.canActivate === 'function') return;
-    report(`connectionGuards[${i}]`, `expected a guard, got ${show(guard)}`);
+    report(`${path}[${i}]`, `expected a guard, got ${show(guard)}`);
   });
 }
 

@@ -10,16 +10,18 @@ import {
   type OnApplicationShutdown,
   type OnModuleInit,
 } from '@nestjs/common';
-import { ApplicationConfig, HttpAdapterHost, ModulesContainer } from '@nestjs/core';
+import { ApplicationConfig, HttpAdapterHost, ModuleRef, ModulesContainer } from '@nestjs/core';
 import { Hub } from '../hub/hub.js';
 import type { Log } from '../hub/log.js';
 import type { Broker } from '../hub/ports/broker.js';
+import type { MetricsSession } from '../hub/ports/metrics.js';
 import { resolveSettings, type Mistake } from '../hub/settings.js';
 import { Auditor } from './auditor.js';
 import { CHANNEL_GATEWAY } from './channel.decorators.js';
 import { drainFirst } from './drain-first.js';
 import { findGatewayMistakes } from './gateway-checks.js';
 import { HttpServers } from './http-servers.js';
+import { MetricsRoute } from './metrics.route.js';
 import {
   bootError,
   REALTIME_BROKER,
@@ -73,6 +75,8 @@ export class RealtimeModule
 {
   readonly #servers: HttpServers;
   readonly #adapter: RealtimeAdapter;
+  readonly #metrics: MetricsSession | undefined;
+  readonly #route: MetricsRoute | undefined;
   /** What is wrong with the channel gateways; told with all else as the module starts. */
   readonly #mistakes: Mistake[] = [];
 
@@ -89,6 +93,7 @@ export class RealtimeModule
     @Inject(ModulesContainer) private readonly modules: ModulesContainer,
     @Inject(ApplicationConfig) private readonly config: ApplicationConfig,
     @Inject(HttpAdapterHost) private readonly host: HttpAdapterHost,
+    @Inject(ModuleRef) moduleRef: ModuleRef,
   ) {
     super();
     const second = findSecondModule(modules);
@@ -98,7 +103,11 @@ export class RealtimeModule
     }
     application.channels.explore(modules, hub.settings.declarations, options.channels ?? {}, this.#mistakes);
     hub.endpoint(options.path);
-    this.#servers = new HttpServers(hub, options);
+    const { metrics } = options;
+    this.#metrics = metrics?.exporter.open(() => hub.stats);
+    if (metrics?.guards !== undefined)
+      this.#route = new MetricsRoute(this.#metrics!, metrics.guards, moduleRef, options, () => hub.now());
+    this.#servers = new HttpServers(hub, options, this.#route === undefined ? [] : [this.#route]);
     this.#adapter = new RealtimeAdapter({
       hub,
       options,
@@ -121,6 +130,8 @@ export class RealtimeModule
     keepAdapter(this.config);
     this.#adapter.bindInert();
     await this.application.guards.open();
+    await this.#route?.prepare();
+    this.hub.meter.know(this.application.endpoints.events());
     const adapter = this.host.httpAdapter as HttpServer | null | undefined;
     if (servesHttp(adapter)) this.#servers.mount(adapter);
   }
@@ -138,6 +149,7 @@ export class RealtimeModule
   }
 
   async onApplicationShutdown(): Promise<void> {
+    this.#metrics?.close();
     await this.hub.close();
   }
 }

@@ -12,6 +12,7 @@ import type { HubHealth } from '../hub/health.js';
 import { Hub } from '../hub/hub.js';
 import type { UserIdentity } from '../hub/identity.js';
 import type { AppendItem, ConnectionInfo } from '../hub/ports/broker.js';
+import type { RealtimeStats } from '../hub/ports/stats.js';
 import { Publication } from '../hub/publication.js';
 import type { AuditFinding } from './audit.js';
 import { Auditor } from './auditor.js';
@@ -136,6 +137,14 @@ export class RealtimeService {
   health(): HubHealth {
     this.auditor.watched = true;
     return this.hub.health;
+  }
+
+  /**
+   * What this node has counted since it started, and what it has now: cheap, asks nobody, never throws. The numbers behind
+   * the metrics, for pages of one's own.
+   */
+  stats(): RealtimeStats {
+    return this.hub.stats;
   }
 
   /**

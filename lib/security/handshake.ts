@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Arrival, Gate, Handshake, Visit } from '../hub/ports/arrival.js';
 import { identify } from '../hub/ports/authenticator.js';
 import type { AdmittedConnection, Reception, ResumedConnection } from '../hub/ports/transport.js';
-import { RealtimeException } from '../protocol/errors.js';
+import { isRealtimeException, RealtimeException } from '../protocol/errors.js';
 import { extractCredentials, selectSubprotocol } from './credentials.js';
 import { HandshakeRates } from './handshake-rates.js';
 import { OriginPolicy, type OriginSetting } from './origin.js';
@@ -61,6 +61,19 @@ export class PeerHandshake implements Handshake {
   }
 
   async perform(visit: Visit): Promise<AdmittedConnection> {
+    const { meter } = this.gate;
+    const begun = performance.now();
+    try {
+      const connection = await this.#perform(visit);
+      meter.handshake.observe((performance.now() - begun) / 1_000);
+      return connection;
+    } catch (error) {
+      meter.refused.add(isRealtimeException(error) ? error.code : 'internal');
+      throw error;
+    }
+  }
+
+  async #perform(visit: Visit): Promise<AdmittedConnection> {
     const { gate } = this;
     const { endpoint, transport, request, query, params, recorded } = visit;
     this.#requireAccepting();

@@ -56,6 +56,11 @@ export class RequestRouter {
     for (const transport of this.#options.transports) this.#routes.add(path, key, transport);
   }
 
+  /** Serves one path more, below that of an endpoint. */
+  route(path: string, key: string, transport: Transport): void {
+    this.#routes.add(path, key, transport);
+  }
+
   /** Serves a plain request. False: the path is not ours, the application goes on. */
   handleRequest(request: IncomingMessage, response: ServerResponse): boolean {
     const match = this.#routes.match(request.url);

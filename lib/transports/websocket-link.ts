@@ -143,8 +143,8 @@ export class WebSocketLink implements Link {
     if (this.#state !== 'open') return;
     const text = data.toString();
     // Only what could not be decoded, or a peer that sends this very character, costs a second look.
-    if (text.includes('\ufffd') && !isUtf8(data)) this.#connection.receiveBad();
-    else this.#connection.receive(text);
+    if (text.includes('\ufffd') && !isUtf8(data)) this.#connection.receiveBad(data.length);
+    else this.#connection.receive(text, data.length);
   }
 
   /** The peer asks for a sign of life. */

@@ -19,6 +19,7 @@ export const IMPORT_TABLE = {
   brokers: { folders: ['hub/ports', 'hub/deadlines', 'protocol'], packages: [NODE, /^ioredis$/] },
   security: { folders: ['hub/ports', 'hub/identity', 'protocol'], packages: [NODE, /^jose$/] },
   nest: { folders: ['protocol', 'hub', 'transports', 'brokers', 'security'], packages: [NEST, NODE] },
+  metrics: { folders: ['hub/ports'], packages: [/^prom-client$/] },
   client: { folders: ['protocol'], packages: [] },
   cli: { folders: ['client', 'protocol'], packages: [NODE, /^ws$/] },
   rxjs: { folders: ['client'], packages: [/^rxjs$/] },

@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import type { UserIdentity } from '../identity.js';
 import type { Authenticator } from './authenticator.js';
 import type { Clock } from './clock.js';
+import type { Meter } from './meter.js';
 import type {
   AdmittedConnection,
   Established,
@@ -79,6 +80,8 @@ export interface Gate {
   readonly auth: Authenticator;
   readonly settings: { readonly clock: Clock; readonly limits: HandshakeLimits };
   readonly places: Places;
+  /** What is counted of handshakes. */
+  readonly meter: Pick<Meter, 'refused' | 'handshake'>;
   /** Takes a one-time ticket. Rejects with `unauthenticated` for one that is none any more. */
   redeem(ticket: string): Promise<UserIdentity>;
   /** Makes the connection of a peer that arrived. */

@@ -98,6 +98,8 @@ export interface Envelope {
   readonly first: number;
   readonly tag: string;
   readonly items: readonly { readonly event: string; readonly data: string; readonly exclude?: string }[];
+  /** What the call was given as its note. It is not stored. */
+  readonly note?: string;
 }
 
 export interface AppendResult {
@@ -187,9 +189,16 @@ export interface BrokerSession {
   /**
    * Appends a turn's publications of one channel: offsets +1 each, all with `tag`; keeps `size + 1`; renews the
    * times to live; announces one {@link Envelope} of what was appended to every subscribed node, this one included.
-   * Creates the channel's log if absent. A known key (one earlier in the call too) appends nothing.
+   * Creates the channel's log if absent. A known key (one earlier in the call too) appends nothing. `note`, printable ASCII
+   * without spaces, goes along with the envelope: what it says is for nodes alone, and may get lost.
    */
-  append(channel: string, retention: Retention, tag: string, items: readonly AppendItem[]): Promise<AppendResult>;
+  append(
+    channel: string,
+    retention: Retention,
+    tag: string,
+    items: readonly AppendItem[],
+    note?: string,
+  ): Promise<AppendResult>;
   /** Reads what follows a position. `null` reads the top alone and creates the log if absent. */
   read(channel: string, position: Position | null, limit: number): Promise<ReadResult>;
   /** The newest `limit` stored publications, oldest first, with the top. Creates the log if absent. */

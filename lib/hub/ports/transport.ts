@@ -220,10 +220,10 @@ export interface AdmittedConnection extends LinkPeer {
   connectedData(): ConnectedData;
   /** Ends the connection as the hub itself would: `$disconnect`, then `close` of the link. */
   disconnect(data: DisconnectData): void;
-  /** A frame came, as text. */
-  receive(text: string): void;
-  /** A frame could not be read: bad UTF-8. */
-  receiveBad(): void;
+  /** A frame came, as text of so many bytes. */
+  receive(text: string, bytes?: number): void;
+  /** A frame of so many bytes could not be read: bad UTF-8. */
+  receiveBad(bytes: number): void;
   /** The frame was larger than the limit. */
   receiveTooLarge(): void;
 }

@@ -91,10 +91,10 @@ describe('framesPerSecond', () => {
     const peer = await open({ limits: { framesPerSecond: 2 } });
     peer.link.connection.receive('no json');
     peer.link.connection.receive('{"event":"$pong"}');
-    peer.link.connection.receiveBad();
+    peer.link.connection.receiveBad(1);
     peer.ask(1, 'echo', 'served');
     peer.link.connection.receive('no json');
-    peer.link.connection.receiveBad();
+    peer.link.connection.receiveBad(1);
     await fleet.settle();
     const codes = peer.frames.map(({ data }) => (data as { code?: string }).code ?? data);
     expect(codes).toEqual(['bad_frame', 'bad_frame', 'served', 'rate_limited', 'rate_limited']);

@@ -3,13 +3,14 @@ import { Batch } from '../../../lib/hub/batch.js';
 import type { Connection } from '../../../lib/hub/connection.js';
 import { Outbox, type SlowConsumerPolicy, type Source } from '../../../lib/hub/outbox.js';
 import type { Run, RunItem } from '../../../lib/hub/ports/link.js';
+import { ChannelTally } from '../../../lib/hub/ports/meter.js';
 import { Turn } from '../../../lib/hub/turn.js';
 import { ManualClock } from '../../support/manual-clock.js';
 import { LineCodec, TestLink, type ReceivedFrame } from '../../support/test-link.js';
 
 const WINDOW = 64 * 1024;
 const MAX_BYTES = 1024 * 1024;
-const NAME = { channel: 'chat.a', channelJson: '"chat.a"' };
+const NAME = { channel: 'chat.a', channelJson: '"chat.a"', tally: new ChannelTally() };
 const DATA = JSON.stringify('x'.repeat(60_000));
 
 /** Counts what it encodes. */

@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { describe, expect, it } from '@jest/globals';
 import type { Gate, Visit } from '../../../lib/hub/ports/arrival.js';
 import { anonymous, type Authenticator } from '../../../lib/hub/ports/authenticator.js';
+import { Meter } from '../../../lib/hub/ports/meter.js';
 import type { AdmittedConnection } from '../../../lib/hub/ports/transport.js';
 import { PeerHandshake } from '../../../lib/security/handshake.js';
 import { ManualClock } from '../../support/manual-clock.js';
@@ -18,6 +19,7 @@ class Rig {
       accepting: true,
       auth: parts.auth ?? anonymous(),
       settings: { clock: this.clock, limits: { handshakesPerAddress: Infinity, handshakesPerSecond: Infinity } },
+      meter: new Meter(),
       places: {
         enter: () => {
           this.places++;

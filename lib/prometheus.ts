@@ -1,0 +1,1 @@
+export { prometheus, type PrometheusOptions } from './metrics/prometheus.exporter.js';
