@@ -1,5 +1,6 @@
 import { Module } from '@nestjs/common';
 import { memoryBroker, RealtimeModule } from 'nestjs-realtime';
+import { prometheus } from 'nestjs-realtime/prometheus';
 import { redisBroker } from 'nestjs-realtime/redis';
 import { auth } from './auth.js';
 import { ChatChannel } from './chat.channel.js';
@@ -29,6 +30,8 @@ import { TickerFeed } from './ticker.feed.js';
         'stats.server': { history: { size: 60, ttlMs: 60_000 } },
       },
       presence: { graceMs: 5_000 },
+      // GET /realtime/metrics, for everybody who reaches the demo: name guards where that is not meant.
+      metrics: { exporter: prometheus(), guards: [] },
     }),
   ],
   controllers: [ScoresController, LoadController, ConnectionsController, SessionController],

@@ -31,12 +31,11 @@ const NAMES = {
 export function meteredSession(session: BrokerSession, meter: Meter): BrokerSession {
   const timed: Record<string, Call> = {};
   for (const [name, label] of Object.entries(NAMES)) {
-    const call = (session as unknown as Record<string, Call>)[name]!;
     const duration = meter.call(label);
     const failed = (error: unknown): void => meter.brokerErrors.add(isRealtimeException(error) ? error.code : 'other');
     timed[name] = (...args) => {
       const begun = performance.now();
-      const answer = call.apply(session, args);
+      const answer = (session as unknown as Record<string, Call>)[name]!(...args);
       answer.then(() => duration.observe((performance.now() - begun) / 1_000), failed);
       return answer;
     };

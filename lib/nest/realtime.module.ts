@@ -131,7 +131,8 @@ export class RealtimeModule
     this.#adapter.bindInert();
     await this.application.guards.open();
     await this.#route?.prepare();
-    this.hub.meter.know(this.application.endpoints.events());
+    const patterns = this.hub.settings.declarations.all.map(({ pattern }) => pattern);
+    this.hub.meter.know(this.application.endpoints.events(), patterns);
     const adapter = this.host.httpAdapter as HttpServer | null | undefined;
     if (servesHttp(adapter)) this.#servers.mount(adapter);
   }

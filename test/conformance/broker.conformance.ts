@@ -217,6 +217,22 @@ export function describeBroker(
         expect(stored.slice(0, -1)).toEqual(given.map((one, i) => ({ offset: i + 1, tag: 'k1', ...one })));
       });
 
+      test('D1.1 gives the note of a call to the nodes, with keys and without, and does not store it', async () => {
+        await b.session.subscribe('c');
+        await a.session.append('c', KEEP, 'k1', items(2), 'm1x2');
+        await a.session.append('c', KEEP, 'k2', [item(3, { key: 'k' }), item(4)], 'm1x3/0.00-ab-cd-01');
+        await a.session.append('c', KEEP, 'k3', [item(5, { key: 'k' })], 'm1x4');
+        await fence('c', b);
+        const told = b.envelopesOf('c').map(({ items: { length }, note }) => [length, note]);
+        expect(told).toEqual([
+          [2, 'm1x2'],
+          [2, 'm1x3/0.00-ab-cd-01'],
+          [1, undefined],
+        ]);
+        const { items: stored } = await b.session.newest('c', 1);
+        expect(stored[0]).not.toHaveProperty('note');
+      });
+
       test('D1.1 takes a turn of 500 publications in one call', async () => {
         await b.session.subscribe('c');
         const { results } = await a.session.append('c', { ...KEEP, size: 1_000 }, 'k1', items(500));

@@ -127,8 +127,9 @@ export class Meter {
   readonly #calls = new Map<string, Histogram>();
   #sampledAt = -Infinity;
 
-  /** Names events that the application takes: what peers send of others is counted as one. */
-  know(events: Iterable<unknown>): void {
+  /** Names the events that the application takes, as all others are counted as one, and its patterns of channels. */
+  know(events: Iterable<unknown>, patterns: Iterable<string>): void {
+    for (const pattern of patterns) this.channel(pattern);
     for (const event of events) {
       if (typeof event === 'string' && !this.#events.has(event)) this.#events.set(event, new EventTally());
     }

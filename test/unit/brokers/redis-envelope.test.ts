@@ -35,6 +35,17 @@ describe('the envelope on pub/sub', () => {
     );
   });
 
+  test('may end its header with a note', () => {
+    expect(decodeEnvelope(Buffer.from('1 Ab3dE6 43 k3 42-k2 1 1 1 0 m1x2/0.00-ab-01\nab'))).toEqual({
+      epoch: 'Ab3dE6',
+      prev: { offset: 42, tag: 'k2' },
+      first: 43,
+      tag: 'k3',
+      items: [{ event: 'a', data: 'b' }],
+      note: 'm1x2/0.00-ab-01',
+    });
+  });
+
   test('counts the bytes of the body', () => {
     const { body, bytes } = encodeParts([{ event: 'é', data: '"漢🎈"', exclude: 'ü' }]);
     expect(bytes).toBe(Buffer.byteLength(body));
@@ -45,6 +56,7 @@ describe('the envelope on pub/sub', () => {
     ['1 Ab3dE6 43 k3 42-k2 1 1 1 0', 'no body'],
     ['2 Ab3dE6 43 k3 42-k2 1 1 1 0\nab', 'another version'],
     ['1 Ab3dE6 43 k3 42-k2 2 1 1 0\nab', 'another number of lengths'],
+    ['1 Ab3dE6 43 k3 42-k2 1 1 1 0 x y\nab', 'two notes'],
     ['1 Ab3dE6 43 k3 42-k2 1 1 1 0\nabc', 'a longer body'],
     ['1 Ab3dE6 43 k3 42-k2 1 1 9 0\nab', 'a shorter body'],
     ['1 Ab3dE6 43 k3 42 1 1 1 0\nab', 'no predecessor'],
