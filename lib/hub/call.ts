@@ -31,7 +31,7 @@ export class Call {
   #cancelled = false;
   #stop: (() => void) | undefined;
   /** When it began, until its handler has ended or returned a stream. */
-  #begun = performance.now();
+  #begun: number;
 
   constructor(
     private readonly caller: Caller,
@@ -41,6 +41,7 @@ export class Call {
     /** What names this call over all its attempts, where a peer repeats what it sent: for `@SendKey()`. */
     readonly key?: string,
   ) {
+    this.#begun = meter.event(event).begin();
     caller.framesInFlight++;
     if (id !== undefined) caller.calls.add(this);
   }
@@ -110,7 +111,7 @@ export class Call {
 
   #timed(): void {
     if (this.#begun === 0) return;
-    this.meter.event(this.event).duration.observe((performance.now() - this.#begun) / 1_000);
+    this.meter.event(this.event).end(this.#begun);
     this.#begun = 0;
   }
 

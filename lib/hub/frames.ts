@@ -205,13 +205,14 @@ export class Frames {
     const reply = (json: string): void => connection.reply(id, json);
     const frames = event === '$cancel' ? 0 : 1; // it ends at once
     connection.framesInFlight += frames;
-    const begun = performance.now();
+    const tally = this.meter.event(event);
+    const begun = tally.begin();
     serve
       .call(this, connection, data, reply)
       .catch((error: unknown) => this.#fail(connection, id, error))
       .finally(() => {
         connection.framesInFlight -= frames;
-        this.meter.event(event).duration.observe((performance.now() - begun) / 1_000);
+        tally.end(begun);
       });
   }
 

@@ -40,12 +40,13 @@ export function meteredSession(session: BrokerSession, meter: Meter): BrokerSess
       return answer;
     };
   }
-  return Object.assign(Object.create(null) as BrokerSession, timed, {
+  return {
+    ...(timed as unknown as Pick<BrokerSession, keyof typeof NAMES>),
     get available() {
       return session.available;
     },
     records: session.records,
     holdsLease: () => session.holdsLease(),
     close: () => session.close(),
-  });
+  };
 }

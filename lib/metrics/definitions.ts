@@ -91,7 +91,7 @@ export const METRICS: readonly MetricDefinition[] = [
   },
   {
     name: 'realtime_handler_duration_seconds',
-    help: 'How long frames of peers took to be served',
+    help: 'How long frames of peers took to be served; one in four of each event',
     type: 'histogram',
     label: 'event',
     read: ({ handlers }) => handlers,

@@ -110,12 +110,13 @@ describe.each(platforms)('applications on $name', (platform) => {
     const app = await start({ broker: redisBroker({ url: redis.url, publishTimeoutMs: 1_000 }), channels });
     const service = app.app.get(RealtimeService);
     const peer = await subscribed(app, 'news');
-    const healthy = { status: 'up', ready: true, broker: { name: 'redis', available: true }, connections: 1 };
-    expect(service.health()).toEqual(healthy);
+    await until(() => service.health().status === 'up', 'the machine to give it time');
+    const healthy = { status: 'up', reasons: [], ready: true, broker: { name: 'redis', available: true } };
+    expect(service.health()).toEqual({ ...healthy, eventLoopLagMs: expect.any(Number), connections: 1 });
     await redis.kill();
-    await until(() => service.health().status === 'degraded', 'the degraded state');
-    const degraded = { ...healthy, status: 'degraded', broker: { name: 'redis', available: false } };
-    expect(service.health()).toEqual(degraded);
+    await until(() => !service.health().broker.available, 'the degraded state');
+    expect(service.health()).toMatchObject({ status: 'degraded', ready: true, connections: 1 });
+    expect(service.health().reasons).toContain('broker');
     await expect(service.publish('news', 'flash', 1)).rejects.toMatchObject({ code: 'broker_unavailable' });
     expect(await peer.request('unheard of', null, 2)).toMatchObject({ id: 2, error: { code: 'unknown_event' } });
     await redis.start();

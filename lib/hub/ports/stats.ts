@@ -53,7 +53,7 @@ export interface RealtimeStats {
      */
     readonly sent: Readonly<Record<string, FrameStats>>;
   };
-  /** How long frames took to be served, by event; a handler that returns a stream until it has. */
+  /** How long frames took to be served, one in four of each event; a handler that returns a stream until it has. */
   readonly handlers: Readonly<Record<string, HistogramStats>>;
   /** Errors that peers were answered, by code. */
   readonly errors: Readonly<Record<string, number>>;
