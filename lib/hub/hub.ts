@@ -151,8 +151,7 @@ export class Hub
 
   /** What this node can do now. Asks nobody. */
   get health(): HubHealth {
-    const state = this.#drain.begun && this.#state === 'open' ? 'draining' : this.#state;
-    return healthOf(state, this.#parts?.session, this);
+    return healthOf(this.#drain.begun ? 'draining' : this.#state, this.#parts?.session, this);
   }
 
   /** What this node has counted, and what it has now. */
@@ -483,13 +482,13 @@ export class Hub
   }
 
   #sweep(): void {
-    const { limits } = this.settings;
     const { session, subscriptions } = this.#open;
     subscriptions.sweep();
     this.expiry.sweep();
     this.loop.sweep();
     for (const connection of this.#waiting) {
-      if (this.now() - connection.openedAt >= limits.unauthenticatedMs) connection.fail('unauthenticated');
+      if (this.now() - connection.openedAt >= this.settings.limits.unauthenticatedMs)
+        connection.fail('unauthenticated');
     }
     this.#bindings.sweep();
     this.#open.records.sweep(this.accepting && this.#claims);
