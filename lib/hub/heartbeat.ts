@@ -2,7 +2,7 @@ import { encodeEvent } from '../protocol/encode.js';
 import type { ErrorCode } from '../protocol/errors.js';
 import type { Clock } from './ports/clock.js';
 import type { Link } from './ports/link.js';
-import type { Meter } from './ports/meter.js';
+import type { FrameTally, Meter } from './ports/meter.js';
 import { SharedFrame } from './shared-frame.js';
 
 /** How many ticks an interval has. */
@@ -15,7 +15,7 @@ export interface Beating {
   /** Whether the peer knows `$ping`. */
   readonly resumed: boolean;
   readonly link: Link | undefined;
-  deliver(frame: SharedFrame): boolean;
+  deliver(frame: SharedFrame, tally: FrameTally): boolean;
   fail(code: ErrorCode): void;
 }
 

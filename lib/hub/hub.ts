@@ -35,7 +35,6 @@ import type {
 } from './ports/broker.js';
 import { Meter } from './ports/meter.js';
 import type { PayloadOffice } from './ports/payload.js';
-import type { RealtimeStats } from './ports/stats.js';
 import type { IssuedTicket, TicketOffice } from './ports/ticket.js';
 import type { AdmittedConnection } from './ports/transport.js';
 import { isReference } from './payload.js';
@@ -47,7 +46,7 @@ import type { RecordConnection } from './record-connection.js';
 import type { Records } from './records.js';
 import type { Revocations } from './revocations.js';
 import type { HubSettings } from './settings.js';
-import { countEnd, statsOf } from './stats.js';
+import { countEnd } from './stats.js';
 import type { Subscriptions } from './subscriptions.js';
 import type { Tickets } from './tickets.js';
 import { Turn } from './turn.js';
@@ -151,12 +150,8 @@ export class Hub
 
   /** What this node can do now. Asks nobody. */
   get health(): HubHealth {
-    return healthOf(this.#drain.begun ? 'draining' : this.#state, this.#parts?.session, this);
-  }
-
-  /** What this node has counted, and what it has now. */
-  get stats(): RealtimeStats {
-    return statsOf(this, this.#parts?.subscriptions.channels.values());
+    const state = this.accepting && this.#drain.begun ? 'draining' : this.#state;
+    return healthOf(state, this.#parts?.session, this);
   }
 
   get subscriptions(): Subscriptions {

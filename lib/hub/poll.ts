@@ -1,5 +1,5 @@
 import { encodeEvent } from '../protocol/encode.js';
-import type { DisconnectData, SubscribeData } from '../protocol/frames.js';
+import type { DisconnectData, LostReason, SubscribeData } from '../protocol/frames.js';
 import { formatPosition, parsePosition, type Position } from '../protocol/position.js';
 import { Batch, itemBytes } from './batch.js';
 import { Following } from './following.js';

@@ -10,6 +10,7 @@ export interface Counted {
   readonly meter: Meter;
   readonly health: HubHealth;
   readonly connections: ReadonlyMap<string, Connection>;
+  readonly subscriptions: { readonly channels: ReadonlyMap<string, Channel> };
   now(): number;
 }
 
@@ -23,11 +24,11 @@ export function countEnd(meter: Meter, connection: Connection, now: number): voi
 }
 
 /** What a node has counted since it started, and what it has now: looks at each connection and channel once. */
-export function statsOf(of: Counted, channels: Iterable<Channel> = []): RealtimeStats {
+export function statsOf(of: Counted): RealtimeStats {
   const { meter, health } = of;
   const { broker } = health;
   const { active, outboxBytes, members } = look(of.connections.values());
-  const followed = lookAtChannels(channels);
+  const followed = lookAtChannels(of.subscriptions.channels.values());
   return {
     node: of.node,
     at: of.now(),

@@ -6,6 +6,7 @@ import { Following } from './following.js';
 import type { Beating } from './heartbeat.js';
 import { Outbox, type OutboxOwner, type Source } from './outbox.js';
 import type { Codec, Link } from './ports/link.js';
+import { FrameTally } from './ports/meter.js';
 import { MAX_INBOX_BYTES, MAX_INBOX_ENTRIES, type InboxEntry } from './ports/records.js';
 import type { ResumedStream, StreamRequest } from './ports/transport.js';
 import { GAP_MS, type RecordLink } from './record-link.js';
@@ -111,8 +112,8 @@ export class Stream extends Following implements RecordLink, ResumedStream, Outb
     this.#outbox.marker(source, epoch, offset, tag);
   }
 
-  deliver(frame: SharedFrame): boolean {
-    return this.#outbox.frame(frame);
+  deliver(frame: SharedFrame, tally: FrameTally): boolean {
+    return this.#outbox.frame(frame, tally);
   }
 
   drained(): void {
@@ -164,11 +165,14 @@ export class Stream extends Following implements RecordLink, ResumedStream, Outb
     for (const { n, text } of this.#entries) {
       if (this.#over) return;
       if (n <= this.#sent) continue;
-      if (!this.#outbox.frame(new InboxFrame(n, text))) return; // as soon as there is room
+      if (!this.#outbox.frame(new InboxFrame(n, text), COUNTED)) return; // as soon as there is room
       this.#sent = n;
     }
   }
 }
+
+/** Frames of an inbox were counted as they came there. */
+const COUNTED = new FrameTally();
 
 /** A frame of an inbox, with the number by which its peer acknowledges it. */
 class InboxFrame extends SharedFrame {

@@ -16,6 +16,7 @@ import type { Log } from '../hub/log.js';
 import type { Broker } from '../hub/ports/broker.js';
 import type { MetricsSession } from '../hub/ports/metrics.js';
 import { resolveSettings, type Mistake } from '../hub/settings.js';
+import { statsOf } from '../hub/stats.js';
 import { Auditor } from './auditor.js';
 import { CHANNEL_GATEWAY } from './channel.decorators.js';
 import { drainFirst } from './drain-first.js';
@@ -104,7 +105,7 @@ export class RealtimeModule
     application.channels.explore(modules, hub.settings.declarations, options.channels ?? {}, this.#mistakes);
     hub.endpoint(options.path);
     const { metrics } = options;
-    this.#metrics = metrics?.exporter.open(() => hub.stats);
+    this.#metrics = metrics?.exporter.open(() => statsOf(hub));
     if (metrics?.guards !== undefined)
       this.#route = new MetricsRoute(this.#metrics!, metrics.guards, moduleRef, options, () => hub.now());
     this.#servers = new HttpServers(hub, options, this.#route === undefined ? [] : [this.#route]);

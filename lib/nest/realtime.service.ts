@@ -14,6 +14,7 @@ import type { UserIdentity } from '../hub/identity.js';
 import type { AppendItem, ConnectionInfo } from '../hub/ports/broker.js';
 import type { RealtimeStats } from '../hub/ports/stats.js';
 import { Publication } from '../hub/publication.js';
+import { statsOf } from '../hub/stats.js';
 import type { AuditFinding } from './audit.js';
 import { Auditor } from './auditor.js';
 import { channelEvents, type EventsOptions } from './sse-events.js';
@@ -144,7 +145,7 @@ export class RealtimeService {
    * the metrics, for pages of one's own.
    */
   stats(): RealtimeStats {
-    return this.hub.stats;
+    return statsOf(this.hub);
   }
 
   /**
