@@ -22,7 +22,7 @@ export interface ClientEvents {
    * listener here the page's `reportError` gets it.
    */
   error: [error: Error];
-  /** The hub has accepted the connection; over SSE also whenever the set of channels changed, or long polling took over. */
+  /** The hub has accepted the connection. */
   connected: [data: ConnectedData];
   /** An event of the application that belongs to no channel: from `toUser().emit`, `toConnection().emit`, a gateway. */
   event: [event: string, data: unknown];
@@ -58,8 +58,7 @@ const MAX_WAITING_VALUES = 1_000;
  * `outcome_unknown` when the link was lost before the answer; `rate_limited` when the queue is full; `not_available`
  * when it was not sent in time, or cannot be; `frame_too_large`; `gone` when the client is closed.
  *
- * A stream has no way up: with the first request a link over SSE goes on over long polling, from where it is. Where the
- * client is `receiveOnly`, or the hub has no long polling, requests over SSE are `not_available`.
+ * Where the client is `receiveOnly`, requests over SSE are `not_available`.
  */
 export class RealtimeClient {
   /** Names this client at the hub, over all its connections: random, made here. */
@@ -141,8 +140,7 @@ export class RealtimeClient {
 
   /**
    * Connects, also after the client was closed; not needed before first use. Resolves when open, rejects when the
-   * client is closed first, with the error that closed it. After a close, channels must be subscribed anew. Over SSE
-   * alone, nothing opens before the first channel.
+   * client is closed first, with the error that closed it. After a close, channels must be subscribed anew.
    */
   connect(): Promise<void> {
     this.#closedBy = undefined;

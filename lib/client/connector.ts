@@ -115,7 +115,7 @@ export class Connector {
   }
 
   get transport(): string | undefined {
-    return this.#link && (this.#link.name ?? this.#used.name);
+    return this.#link && this.#used.name;
   }
 
   /** The transport in use, or of the next attempt. */

@@ -1,13 +1,14 @@
 /**
- * Reads `text/event-stream`, in pieces cut anywhere: calls `onData` with the data of each event. Event names, ids and
- * `retry` are not looked at: with `format=frames` an event's data is a whole frame.
+ * Reads `text/event-stream`, in pieces cut anywhere: calls `onData` with the data and the id of each event, empty
+ * where it has none. Event names and `retry` are not looked at: with `format=frames` an event's data is a whole frame.
  */
 export class EventStreamReader {
-  readonly #onData: (data: string) => void;
+  readonly #onData: (data: string, id: string) => void;
   #rest = '';
   #data: string | undefined;
+  #id = '';
 
-  constructor(onData: (data: string) => void) {
+  constructor(onData: (data: string, id: string) => void) {
     this.#onData = onData;
   }
 
@@ -22,10 +23,13 @@ export class EventStreamReader {
     if (line.startsWith('data:')) {
       const value = line.slice(line[5] === ' ' ? 6 : 5);
       this.#data = this.#data === undefined ? value : `${this.#data}\n${value}`;
-    } else if (line === '') {
+    } else if (line.startsWith('id:')) this.#id = line.slice(3).trimStart();
+    else if (line === '') {
       const data = this.#data;
+      const id = this.#id;
       this.#data = undefined;
-      if (data !== undefined) this.#onData(data);
+      this.#id = '';
+      if (data !== undefined) this.#onData(data, id);
     }
   }
 }

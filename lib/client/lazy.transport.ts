@@ -18,10 +18,6 @@ class LazyLink implements ClientLink {
       .catch((error: unknown) => context.onEnd({ code: 1006, reason: errorOf(error).message }));
   }
 
-  get name(): string | undefined {
-    return this.#link?.name;
-  }
-
   send(text: string): void {
     if (this.#link) this.#link.send(text);
     else this.#held?.push(text);
@@ -34,10 +30,6 @@ class LazyLink implements ClientLink {
 }
 
 /** Links over a transport whose code is loaded with the first link. */
-export function lazyTransport(
-  name: string,
-  needsChannel: boolean,
-  load: () => Promise<ClientTransport>,
-): ClientTransport {
-  return { name, needsChannel, open: (context) => new LazyLink(load, context) };
+export function lazyTransport(name: string, load: () => Promise<ClientTransport>): ClientTransport {
+  return { name, open: (context) => new LazyLink(load, context) };
 }

@@ -29,9 +29,8 @@ export interface ClientOptions {
    */
   transports?: readonly (TransportName | ClientTransport)[];
   /**
-   * The client never sends: SSE comes first, which passes more proxies. Over SSE `publish`, `request`, `history` and
-   * `presence` reject with `not_available`, and there is no link without a channel: until the first one the client uses
-   * the next transport or, where SSE is the only one, stays `connecting`.
+   * The client only receives: SSE comes first, which passes more proxies. Over SSE `publish`, `request`, `history` and
+   * `presence` reject with `not_available`.
    * @defaultValue false
    */
   receiveOnly?: boolean;
@@ -161,7 +160,7 @@ function resolveTransport(name: TransportName | ClientTransport, options: Client
   const fetchLike = options.fetch ?? globals.fetch;
   return (
     fetchLike &&
-    lazyTransport(name, name === 'sse', async () => {
+    lazyTransport(name, async () => {
       const { httpTransport } = await import('./http.transports.js');
       return httpTransport(name, fetchLike, options.receiveOnly);
     })

@@ -48,8 +48,6 @@ export interface LinkContext {
  * by itself, with `not_available`.
  */
 export interface ClientLink {
-  /** How it goes, where that is another way than its transport's name says. */
-  readonly name?: string | undefined;
   /** Sends a frame, given as JSON text. Never throws; answers never come before it returned. */
   send(text: string): void;
   /** Ends the link. `goodbye: false`: like a cut cable, so that the hub keeps what it knows for the way back. */

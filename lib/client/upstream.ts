@@ -9,6 +9,10 @@ const MAX_BYTES = 192 * 1024;
 const TIMEOUT_MS = 30_000;
 /** Failures in a row after which a link is over. */
 export const MAX_FAILURES = 4;
+/** Between requests that nobody waits for: a busy channel's polls, and acknowledgements. */
+export const LEAST_INTERVAL_MS = 100;
+/** Frames of the inbox after which the hub is told that they have come. */
+const ACKNOWLEDGE_EVERY = 32;
 /** A wait that the hub asks for and that a link does not sit out. */
 const MAX_WAIT_MS = 5_000;
 
@@ -34,6 +38,10 @@ export class Upstream {
   #seq = 0;
   #failures = 0;
   #busy = false;
+  /** The newest frame of the inbox that came, and the newest that the hub was told of. */
+  #inbox = 0;
+  #acknowledged = 0;
+  #acknowledging: (() => void) | undefined;
   #request: AbortController | undefined;
   #cancel: (() => void) | undefined;
 
@@ -57,26 +65,37 @@ export class Upstream {
     queueMicrotask(() => this.#next());
   }
 
-  /** Sends last frames, without waiting for what becomes of them, and ends. */
-  leave(frames: readonly string[]): void {
-    // A request in flight keeps its number; one behind it would be refused.
-    const quiet = !this.#busy;
-    this.close();
-    if (!quiet || frames.length === 0) return;
-    const body = this.#body(this.#seq + 1, frames.slice(0, MAX_FRAMES));
-    this.#wire.post('/send', body, { keepalive: true }).catch(() => {});
+  /** A frame of the inbox has come by a stream: the hub is told with what is sent next, or after many. */
+  acknowledge(inbox: number): void {
+    this.#inbox = inbox;
+    if (inbox - this.#acknowledged < ACKNOWLEDGE_EVERY || this.#acknowledging) return;
+    this.#acknowledging = this.#context.clock.after(LEAST_INTERVAL_MS, () => {
+      this.#acknowledging = undefined;
+      this.#acknowledged = this.#inbox;
+      this.#tell({ inbox: this.#inbox });
+    });
   }
 
-  close(): void {
+  /** Ends; `goodbye` ends the connection too, for which the hub would wait else. */
+  close(goodbye: boolean): void {
     this.#busy = true;
     this.#waiting = [];
     this.#cancel?.();
+    this.#acknowledging?.();
     this.#request?.abort();
     this.#request = undefined;
+    if (goodbye) this.#tell({ end: true });
+  }
+
+  /** Says what needs no answer. */
+  #tell(what: object): void {
+    this.#wire.post('/send', JSON.stringify({ pass: this.#pass, ...what }), { keepalive: true }).catch(() => {});
   }
 
   #body(seq: number, frames: readonly string[]): string {
-    return `{"pass":${JSON.stringify(this.#pass)},"seq":${seq},"frames":[${frames.join(',')}]}`;
+    const inbox = this.#inbox > this.#acknowledged ? `"inbox":${this.#inbox},` : '';
+    this.#acknowledged = this.#inbox;
+    return `{"pass":${JSON.stringify(this.#pass)},${inbox}"seq":${seq},"frames":[${frames.join(',')}]}`;
   }
 
   #next(): void {

@@ -1,5 +1,11 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { ConnectedSocket, MessageBody, SubscribeMessage, WebSocketGateway } from '@nestjs/websockets';
+import {
+  ConnectedSocket,
+  MessageBody,
+  SubscribeMessage,
+  WebSocketGateway,
+  type OnGatewayDisconnect,
+} from '@nestjs/websockets';
 import { interval, map, take, type Observable } from 'rxjs';
 import WebSocket from 'ws';
 import { RealtimeClient, type ClientOptions } from '../../lib/client/index.js';
@@ -18,10 +24,17 @@ import { platforms, startApp, type RunningApp } from './support/platforms.js';
 import { seededRandom } from './support/random.js';
 
 const SEED = 20_261;
+/** Over which the connection is a record, and not a link. */
+const WAYS = ['long-polling', 'sse'] as const;
 
 @WebSocketGateway()
-class CountingGateway {
+class CountingGateway implements OnGatewayDisconnect {
   readonly counted: number[] = [];
+  readonly departures: string[] = [];
+
+  handleDisconnect(client: Connection): void {
+    this.departures.push(client.transport);
+  }
 
   @SubscribeMessage('count')
   count(@MessageBody() n: number): number {
@@ -155,9 +168,9 @@ describe.each(platforms)('the client on $name', (platform) => {
     expect(errors).toEqual([]);
   }, 60_000);
 
-  it('requests, publishes, reads and streams over long polling as over WebSocket', async () => {
+  it.each(WAYS)('requests, publishes, reads and streams over %s as over WebSocket', async (transport) => {
     await start();
-    const client = connect({ transports: ['long-polling'] });
+    const client = connect({ transports: [transport] });
     const { feed, seen, comes } = follow(client);
     await feed.subscribe();
     await expect(client.request('count', 1)).resolves.toBe(1);
@@ -170,7 +183,7 @@ describe.each(platforms)('the client on $name', (platform) => {
     for await (const tick of client.requestStream<number>('ticks', 20)) ticks.push(tick);
     expect(ticks).toEqual(Array.from({ length: 20 }, (_, i) => i + 1));
     const greeting = new Promise((resolve) => client.on('event', (event, data) => resolve([event, data])));
-    await expect(client.request('greet')).resolves.toBe('long-polling');
+    await expect(client.request('greet')).resolves.toBe(transport);
     await expect(greeting).resolves.toEqual(['greeting', 'hello']);
     await feed.unsubscribe();
     await publish(2);
@@ -180,79 +193,78 @@ describe.each(platforms)('the client on $name', (platform) => {
     expect(seen).toEqual([1, 3]);
   });
 
-  it('has a way up over SSE too: with the first request the link goes on over long polling, from where it is', async () => {
+  it('leaves no connection behind where the client is closed', async () => {
     await start();
-    const client = connect({ transports: ['sse'] });
-    const { feed, seen, comes } = follow(client);
-    const states: string[] = [];
-    await feed.subscribe();
-    client.on('state', (state) => states.push(state));
-    expect(client.transport).toBe('sse');
-    const publishing = (async () => {
-      for (let n = 1; n <= 40; n++) await publish(n);
-    })();
-    await comes(1);
-    await expect(client.request('count', 7)).resolves.toBe(7);
-    await publishing;
-    await comes(40);
-    expect(seen).toEqual(Array.from({ length: 40 }, (_, i) => i + 1));
-    expect(client.transport).toBe('long-polling');
-    await expect(feed.presence()).resolves.toMatchObject([{ id: client.id }]);
-    expect(states).toEqual([]);
+    for (const transport of ['sse', 'long-polling'] as const) {
+      const client = connect({ transports: [transport] });
+      await client.connect();
+      const { departures } = running.app.get(CountingGateway);
+      const before = departures.length;
+      client.close();
+      while (departures.length === before) await new Promise(setImmediate);
+    }
   });
 
-  it('P8, P9: long polling over a network that loses requests and answers: each effect once, in order, nothing lost', async () => {
-    await start();
-    const random = seededRandom(SEED);
-    network.fate = () => (random() < 0.12 ? 'lost' : random() < 0.14 ? 'answer lost' : 'passes');
-    const client = connect({ transports: ['long-polling'], requestTimeoutMs: 60_000 });
-    const errors: unknown[] = [];
-    client.on('error', (error) => errors.push(error));
-    const { feed, seen, comes } = follow(client);
-    await feed.subscribe();
-    const asked: Promise<unknown>[] = [];
-    for (let n = 1; n <= 60; n++) {
-      await publish(n);
-      asked.push(client.request('count', n).catch((error: unknown) => (error as { code: string }).code));
-      if (n % 3 === 0) await Promise.allSettled(asked);
-    }
-    await comes(60);
-    const outcomes = await Promise.all(asked);
-    expect(seen).toEqual(Array.from({ length: 60 }, (_, i) => i + 1));
-    const { counted } = running.app.get(CountingGateway);
-    expect([...new Set(counted)]).toEqual(counted);
-    expect([...counted].sort((a, b) => a - b)).toEqual(counted);
-    outcomes.forEach((outcome, i) => {
-      if (outcome === i + 1) expect(counted).toContain(i + 1);
-      else expect(outcome).toBe('outcome_unknown');
-    });
-    expect(errors).toEqual([]);
-  }, 60_000);
-
-  it('long polling whose every request comes to another node, one of which goes away', async () => {
-    const broker = memoryBroker();
-    await start(broker);
-    const other = await startNode(broker);
-    let requests = 0;
-    let ports = [running.port, other.port];
-    network.route = () => ports[requests++ % ports.length]!;
-    const client = connect({ transports: ['long-polling'] });
-    const errors: unknown[] = [];
-    client.on('error', (error) => errors.push(error));
-    const { feed, seen, comes } = follow(client);
-    await feed.subscribe();
-    for (let n = 1; n <= 60; n++) {
-      await publish(n);
-      if (n % 5 === 0) await expect(client.request('count', n)).resolves.toBe(n);
-      if (n === 30) {
-        ports = [running.port];
-        await other.close();
+  it.each(WAYS)(
+    'P8, P9: %s over a network that loses requests and answers: each effect once, in order, nothing lost',
+    async (transport) => {
+      await start();
+      const random = seededRandom(SEED);
+      network.fate = () => (random() < 0.12 ? 'lost' : random() < 0.14 ? 'answer lost' : 'passes');
+      const client = connect({ transports: [transport], requestTimeoutMs: 60_000 });
+      const errors: unknown[] = [];
+      client.on('error', (error) => errors.push(error));
+      const { feed, seen, comes } = follow(client);
+      await feed.subscribe();
+      const asked: Promise<unknown>[] = [];
+      for (let n = 1; n <= 60; n++) {
+        await publish(n);
+        asked.push(client.request('count', n).catch((error: unknown) => (error as { code: string }).code));
+        if (n % 3 === 0) await Promise.allSettled(asked);
       }
-    }
-    await comes(60);
-    expect(seen).toEqual(Array.from({ length: 60 }, (_, i) => i + 1));
-    const counted = [running, other].flatMap(({ app }) => app.get(CountingGateway).counted);
-    expect(counted.sort((a, b) => a - b)).toEqual(Array.from({ length: 12 }, (_, i) => 5 * (i + 1)));
-    expect(errors).toEqual([]);
-  }, 60_000);
+      await comes(60);
+      const outcomes = await Promise.all(asked);
+      expect(seen).toEqual(Array.from({ length: 60 }, (_, i) => i + 1));
+      const { counted } = running.app.get(CountingGateway);
+      expect([...new Set(counted)]).toEqual(counted);
+      expect([...counted].sort((a, b) => a - b)).toEqual(counted);
+      outcomes.forEach((outcome, i) => {
+        if (outcome === i + 1) expect(counted).toContain(i + 1);
+        else expect(outcome).toBe('outcome_unknown');
+      });
+      expect(errors).toEqual([]);
+    },
+    60_000,
+  );
+
+  it.each(WAYS)(
+    '%s whose every request comes to another node, one of which goes away',
+    async (transport) => {
+      const broker = memoryBroker();
+      await start(broker);
+      const other = await startNode(broker);
+      let requests = 0;
+      let ports = [running.port, other.port];
+      network.route = () => ports[requests++ % ports.length]!;
+      const client = connect({ transports: [transport] });
+      const errors: unknown[] = [];
+      client.on('error', (error) => errors.push(error));
+      const { feed, seen, comes } = follow(client);
+      await feed.subscribe();
+      for (let n = 1; n <= 60; n++) {
+        await publish(n);
+        if (n % 5 === 0) await expect(client.request('count', n)).resolves.toBe(n);
+        if (n === 30) {
+          ports = [running.port];
+          await other.close();
+        }
+      }
+      await comes(60);
+      expect(seen).toEqual(Array.from({ length: 60 }, (_, i) => i + 1));
+      const counted = [running, other].flatMap(({ app }) => app.get(CountingGateway).counted);
+      expect(counted.sort((a, b) => a - b)).toEqual(Array.from({ length: 12 }, (_, i) => 5 * (i + 1)));
+      expect(errors).toEqual([]);
+    },
+    60_000,
+  );
 });

@@ -13,7 +13,7 @@ function makeLazy() {
     loads++;
     return loading;
   };
-  return { real, resolve, reject, loads: () => loads, transport: lazyTransport('lazy', false, load) };
+  return { real, resolve, reject, loads: () => loads, transport: lazyTransport('lazy', load) };
 }
 
 describe('a transport that is loaded when it is needed', () => {
