@@ -84,7 +84,7 @@ describe.each(platforms)('tokens that end on $name', (platform) => {
 
   it.each<[string, Partial<ClientOptions>, number]>([
     ['WebSocket, in place', {}, 1],
-    ['SSE, by opening the stream anew', { transports: ['sse'] }, 1],
+    ['SSE, by what it sends', { transports: ['sse'] }, 1],
   ])('are renewed by the client over %s', async (_, options, opened) => {
     const app = await start();
     const service = app.app.get(RealtimeService);

@@ -272,7 +272,7 @@ describe('long polling', () => {
     client.close();
   });
 
-  test('leaves its channels when the client is closed, and not when the link is dropped', async () => {
+  test('ends the connection when the client is closed, and not when the link is dropped', async () => {
     const { http, client, settle } = await openRig();
     client.reconnect();
     await settle(2_000);
@@ -283,7 +283,7 @@ describe('long polling', () => {
     expect(http.open('/poll')).toHaveLength(0);
     expect(http.the('/send')).toMatchObject({
       keepalive: true,
-      body: { pass: 'pass-2', seq: 1, frames: [{ event: '$unsubscribe', data: { channel: 'chat' } }] },
+      body: { pass: 'pass-2', end: true },
     });
   });
 });

@@ -2,23 +2,25 @@ import { describe, expect, test } from '@jest/globals';
 import '../../../lib/client/http.transports.js'; // loaded, so that no test waits for it
 import { RealtimeClient, type ClientOptions } from '../../../lib/client/index.js';
 import { ManualClock } from '../../support/manual-clock.js';
-import { established } from './fake-http.js';
 import { answer, FakeTransport, position } from './fake-transport.js';
 
 interface Call {
   url: URL;
-  headers: { accept: string; authorization?: string; 'last-event-id'?: string };
+  method: string | undefined;
+  headers: { accept: string; authorization?: string };
   body: any;
-  signal: AbortSignal;
+  keepalive: boolean;
+  signal: AbortSignal | undefined;
+  answered: boolean;
   /** Answers with a stream. */
   accept(): void;
-  refuse(status: number, body?: unknown, headers?: Record<string, string>): void;
-  frame(frame: unknown): void;
+  answer(status: number, body?: unknown, headers?: Record<string, string>): void;
+  frame(frame: unknown, number?: number): void;
   write(text: string): void;
   end(): void;
 }
 
-/** Plays the hub's `GET /sse`. */
+/** Plays the hub's `POST /sse` and `POST /send`. */
 class FakeHub {
   readonly calls: Call[] = [];
 
@@ -29,35 +31,62 @@ class FakeHub {
     let resolve: (response: Response) => void;
     let reject: (error: Error) => void;
     const promise = new Promise<Response>((...settle) => ([resolve, reject] = settle));
-    init.signal!.addEventListener('abort', () => {
+    init.signal?.addEventListener('abort', () => {
       reject(new Error('aborted'));
       controller.error(new Error('aborted'));
     });
     const write = (text: string) => controller.enqueue(encoder.encode(text));
-    this.calls.push({
+    const call: Call = {
       url: new URL(url),
+      method: init.method,
       headers: init.headers as Call['headers'],
       body: typeof init.body === 'string' ? JSON.parse(init.body) : undefined,
-      signal: init.signal!,
-      accept: () => resolve(new Response(body, { headers: { 'content-type': 'text/event-stream' } })),
-      refuse: (status, data, headers = {}) => resolve(new Response(JSON.stringify(data ?? 'no'), { status, headers })),
+      keepalive: init.keepalive === true,
+      signal: init.signal ?? undefined,
+      answered: false,
+      accept() {
+        this.answered = true;
+        resolve(new Response(body, { headers: { 'content-type': 'text/event-stream' } }));
+      },
+      answer(status, data, headers = {}) {
+        this.answered = true;
+        resolve(new Response(JSON.stringify(data ?? 'no'), { status, headers }));
+      },
       write,
-      frame: (frame) => write(`data: ${JSON.stringify(frame)}\n\n`),
+      frame: (frame, number) => {
+        write(`${number === undefined ? '' : `id: ${number}\n`}data: ${JSON.stringify(frame)}\n\n`);
+      },
       end: () => controller.close(),
-    });
+    };
+    this.calls.push(call);
     return promise;
   }) as typeof fetch;
 
-  get call(): Call {
-    return this.calls.at(-1)!;
+  to(path: string): Call[] {
+    return this.calls.filter(({ url }) => url.pathname.endsWith(path));
   }
 
-  /** Accepts the last request, with the answers of its channels. */
-  open(channels: Record<string, unknown>): void {
-    this.call.accept();
-    this.call.write('retry: 1000\n\n');
-    const data = { connection: 'c1', heartbeatMs: 25_000, timeoutMs: 8_000, maxFrameBytes: 65_536, cursor: 'none' };
-    this.call.frame({ event: '$connected', data: { ...data, channels } });
+  /** The newest stream. */
+  get stream(): Call {
+    return this.to('/sse').at(-1)!;
+  }
+
+  /** The newest request to send. */
+  get sent(): Call {
+    return this.to('/send').at(-1)!;
+  }
+
+  /** Accepts the newest stream: the first one, with the answers of its channels, or a later one. */
+  open(channels?: Record<string, unknown>, pass = 'pass-1'): void {
+    this.stream.accept();
+    this.stream.write('retry: 1000\n\n');
+    const data = { connection: 'c1', heartbeatMs: 25_000, timeoutMs: 8_000, maxFrameBytes: 65_536 };
+    this.stream.frame({ event: '$connected', data: channels === undefined ? data : { ...data, pass, channels } });
+  }
+
+  /** Answers the newest request to send. */
+  reply(...frames: unknown[]): void {
+    this.sent.answer(200, { seq: this.sent.body.seq, frames });
   }
 }
 
@@ -78,115 +107,94 @@ function makeRig(options: ClientOptions = {}) {
   client.on('state', (state) => states.push(state));
   /** Runs what is due, streams included: they take a few turns. */
   const settle = async (ms = 0) => {
-    for (let turn = 0; turn < 5; turn++) await clock.pass(turn === 0 ? ms : 0);
+    for (let turn = 0; turn < 6; turn++) await clock.pass(turn === 0 ? ms : 0);
   };
   return { clock, hub, client, errors, states, settle };
 }
 
+/** A rig whose link is open, with a channel. */
+async function openRig(options: ClientOptions = {}) {
+  const rig = makeRig(options);
+  const seen: unknown[] = [];
+  rig.client.channel('a').on('message', (data) => seen.push(data));
+  rig.client.channel('a').on('lost', () => seen.push('lost'));
+  await rig.settle();
+  rig.hub.open({ a: answer(1) });
+  await rig.settle();
+  return { ...rig, seen };
+}
+
+const publication = (channel: string, n: number) => ({
+  channel,
+  event: 'message',
+  data: n,
+  offset: n,
+  tag: `t${n}`,
+});
+
 describe('the stream', () => {
-  test('asks for all channels of a turn, with the token', async () => {
+  test('asks for a connection with all channels of a turn, and the token', async () => {
     const { hub, client, settle } = makeRig({ token: 'secret' });
-    const subscribed = Promise.all([client.channel('a').subscribe(), client.channel('b,c').subscribe()]);
+    const connected: unknown[] = [];
+    client.on('connected', (data) => connected.push(data));
+    const subscribed = Promise.all([client.channel('a').subscribe(), client.channel('b').subscribe()]);
     await settle();
     expect(hub.calls).toHaveLength(1);
-    expect(hub.call.url.href).toBe(
-      `https://example.com/realtime/sse?tenant=7&channels=a%2Cb%2Cc&format=frames&client=${client.id}`,
-    );
-    expect(hub.call.headers).toEqual({
+    expect([hub.stream.method, hub.stream.url.href]).toEqual(['POST', 'https://example.com/realtime/sse?tenant=7']);
+    expect(hub.stream.body).toEqual({ client: client.id, positions: { a: null, b: null } });
+    expect(hub.stream.headers).toEqual({
+      'content-type': 'application/json',
       accept: 'text/event-stream, application/json',
       authorization: 'Bearer secret',
     });
-    hub.open({ a: answer(1), 'b,c': answer(2) });
+    hub.open({ a: answer(1), b: answer(2) });
     await settle();
     await expect(subscribed).resolves.toMatchObject([{ position: position(1) }, { position: position(2) }]);
-    expect(client.state).toBe('open');
-    expect(client.transport).toBe('sse');
+    expect([client.state, client.transport]).toEqual(['open', 'sse']);
+    expect(connected).toEqual([{ connection: 'c1', heartbeatMs: 25_000, timeoutMs: 8_000, maxFrameBytes: 65_536 }]);
     client.close();
-    expect(hub.call.signal.aborted).toBe(true);
+    expect(hub.stream.signal!.aborted).toBe(true);
   });
 
-  test('delivers publications', async () => {
+  test('opens without a channel too', async () => {
     const { hub, client, settle } = makeRig();
-    const seen: unknown[] = [];
-    client.channel('a').on('message', (data) => seen.push(data));
+    const opening = client.connect();
     await settle();
-    hub.open({ a: answer(1) });
-    hub.call.frame({ channel: 'a', event: 'message', data: 'x', offset: 2, tag: 't2' });
-    await settle();
-    expect(seen).toEqual(['x']);
+    expect(hub.stream.body.positions).toEqual({});
+    hub.open({});
+    await expect(opening).resolves.toBeUndefined();
     client.close();
   });
 
-  test('comes back with the positions as Last-Event-ID, by the place of each channel in the request', async () => {
-    const { hub, client, settle } = makeRig();
-    const told: string[] = [];
-    for (const name of ['a', 'b', 'c']) {
-      client.channel(name).on('recovered', () => told.push(`${name} recovered`));
-      client.channel(name).on('lost', () => told.push(`${name} lost`));
-    }
+  test('delivers publications, and tells what was lost', async () => {
+    const { hub, client, settle, seen } = await openRig();
+    hub.stream.frame(publication('a', 2));
+    hub.stream.frame({ channel: 'a', event: '$lost', data: { position: position(5), reason: 'trimmed' } });
+    hub.stream.frame(publication('a', 6));
     await settle();
-    hub.call.refuse(503, { error: { code: 'draining', message: 'later' } }, { 'retry-after': '3' });
-    await settle(2_999);
-    expect(hub.calls).toHaveLength(1);
-    await settle(1);
-    hub.open({ a: answer(1), b: answer(2), c: answer(3) });
-    await settle();
-    hub.call.frame({ channel: 'b', event: 'message', data: 'x', offset: 3, tag: 't3' });
-    await settle();
-    hub.call.end();
-    await settle();
-    expect(client.state).toBe('waiting');
-    await settle(2_000);
-    expect(hub.call.headers['last-event-id']).toBe(`1~0:${position(1)}!1:${position(3)}!2:${position(3)}`);
-    hub.open({
-      a: answer(1, { recovered: true, until: position(1) }),
-      b: answer(9, { recovered: false }),
-      c: answer(3, { recovered: true, until: position(4) }),
-    });
-    hub.call.frame({ channel: 'c', event: 'message', data: 'x', offset: 4, tag: 't4' });
-    await settle();
-    expect(told).toEqual(['a recovered', 'b lost', 'c recovered']);
+    expect(seen).toEqual([2, 'lost', 6]);
     client.close();
   });
 
-  test('is opened anew, once, when channels are added or left, without a loss of state', async () => {
-    const { hub, client, settle, states } = makeRig();
-    const told: unknown[] = [];
-    client.channel('a').on('lost', (lost) => told.push(lost));
+  test('is followed by the next one of its connection where it ends, at once, from the positions that the client has', async () => {
+    const { hub, client, settle, seen, states } = await openRig();
+    hub.stream.frame(publication('a', 2));
     await settle();
-    hub.open({ a: answer(1) });
+    hub.stream.end();
     await settle();
-    const [first] = hub.calls;
-    hub.call.frame({ channel: 'a', event: 'message', data: 'x', offset: 2, tag: 't2' });
+    expect(hub.stream.body).toEqual({ pass: 'pass-1', inbox: 0, positions: { a: position(2) } });
+    hub.open();
+    hub.stream.frame(publication('a', 3));
     await settle();
-    const added = client.channel('b').subscribe();
-    void client.channel('c').subscribe();
-    await settle();
-    expect(hub.calls).toHaveLength(2);
-    expect(first!.signal.aborted).toBe(true);
-    expect(hub.call.url.searchParams.get('channels')).toBe('a,b,c');
-    expect(hub.call.headers['last-event-id']).toBe(`1~0:${position(2)}`);
-    hub.open({ a: answer(2, { recovered: true, until: position(2) }), b: answer(5), c: answer(6) });
-    await settle();
-    await expect(added).resolves.toMatchObject({ position: position(5) });
-    expect(told).toEqual([]);
-    void client.channel('b').unsubscribe();
-    await settle();
-    expect(hub.call.url.searchParams.get('channels')).toBe('a,c');
-    hub.open({ a: answer(7, { recovered: false }), c: answer(6, { recovered: true }) });
-    await settle();
-    expect(told).toEqual([{ since: position(2), position: position(7), reason: 'unrecovered' }]);
+    expect([client.state, ...seen]).toEqual(['open', 2, 3]);
     expect(states).toEqual(['connecting', 'open']);
     client.close();
   });
 
   test('counts a comment as life', async () => {
-    const { hub, client, settle } = makeRig();
-    void client.channel('a').subscribe();
-    await settle();
-    hub.open({ a: answer(1) });
+    const { hub, client, settle } = await openRig();
     await settle(40_000);
-    hub.call.write(': beat\n\n');
+    hub.stream.write(': beat\n\n');
     await settle(42_000);
     expect(client.state).toBe('open');
     await settle(2_000);
@@ -194,367 +202,257 @@ describe('the stream', () => {
     client.close();
   });
 
-  test('is not asked for, and not open, without channels', async () => {
-    const { hub, clock, client, settle, states } = makeRig();
-    let opened = false;
-    void client.connect().then(() => (opened = true));
+  test('D5.3 takes each frame of the inbox once, and says with the next stream which have come', async () => {
+    const { hub, client, settle } = await openRig();
+    const events: unknown[] = [];
+    client.on('event', (event, data) => events.push([event, data]));
+    hub.stream.frame({ event: 'hello', data: 1 }, 1);
+    hub.stream.frame({ event: 'hello', data: 2 }, 2);
     await settle();
-    expect(client.state).toBe('connecting');
-    expect(hub.calls).toHaveLength(0);
-    await settle(120_000);
-    expect(clock.waiting).toBe(0);
-    void client.channel('a').subscribe();
-    void client.channel('b').subscribe();
+    hub.stream.end();
     await settle();
-    expect(hub.calls).toHaveLength(1);
-    expect(hub.call.url.searchParams.get('channels')).toBe('a,b');
-    expect(opened).toBe(false);
-    hub.open({ a: answer(1), b: answer(1) });
+    expect(hub.stream.body).toMatchObject({ inbox: 2 });
+    hub.open();
+    hub.stream.frame({ event: 'hello', data: 2 }, 2);
+    hub.stream.frame({ event: 'hello', data: 3 }, 3);
     await settle();
-    expect(opened).toBe(true);
-    expect(states).toEqual(['connecting', 'open']);
+    expect(events).toEqual([1, 2, 3].map((n) => ['hello', n]));
     client.close();
   });
 
-  test('is tried again with the first channel when nobody listens there', async () => {
-    const { hub, client, settle } = makeRig();
-    void client.connect();
+  test('D5.3 says after 32 frames of the inbox that they have come, or with what is sent', async () => {
+    const { hub, client, settle } = await openRig();
+    for (let n = 1; n <= 31; n++) hub.stream.frame({ event: 'e' }, n);
+    await settle(1_000);
+    expect(hub.to('/send')).toHaveLength(0);
+    for (let n = 32; n <= 40; n++) hub.stream.frame({ event: 'e' }, n);
+    await settle(100);
+    expect(hub.to('/send').map(({ body }) => body)).toEqual([{ pass: 'pass-1', inbox: 40 }]);
+    hub.stream.frame({ event: 'e' }, 41);
     await settle();
-    void client.channel('a').subscribe();
+    client.send('x');
+    client.send('y');
     await settle();
-    hub.call.refuse(502);
-    await settle();
-    expect(client.state).toBe('waiting');
+    expect(hub.sent.body).toEqual({
+      pass: 'pass-1',
+      inbox: 41,
+      seq: 1,
+      frames: [{ event: 'x' }, { event: 'y' }],
+    });
     client.close();
   });
 
-  test('ends with its last channel, and begins with the next one', async () => {
-    const { hub, client, settle } = makeRig();
-    const chat = client.channel('a');
-    void chat.subscribe();
+  test('brings a newer token with what follows', async () => {
+    let count = 0;
+    const { hub, client, settle } = await openRig({ token: () => `token-${++count}` });
+    hub.stream.frame({ event: '$refresh' }, 1);
     await settle();
-    hub.open({ a: answer(1) });
+    expect(hub.sent.body.frames).toEqual([{ event: '$auth', data: { token: 'token-2' } }]);
+    hub.stream.end();
     await settle();
-    await chat.unsubscribe();
-    await settle();
-    expect(hub.call.signal.aborted).toBe(true);
-    expect(client.state).toBe('waiting');
-    await settle(5_000);
-    expect(client.state).toBe('connecting');
-    void client.channel('b').subscribe();
-    await settle();
-    expect(hub.call.url.searchParams.get('channels')).toBe('b');
+    expect(hub.stream.headers.authorization).toBe('Bearer token-2');
     client.close();
   });
 
-  test('leaves a client without channels to the next transport', async () => {
-    const next = new FakeTransport('next');
-    const { hub, client, settle } = makeRig({ transports: ['sse', next] });
-    void client.connect();
-    await settle(1_500);
-    expect(hub.calls).toHaveLength(0);
-    next.link.open();
-    expect(client.transport).toBe('next');
-    await settle(40_000);
-    expect(hub.calls).toHaveLength(0);
-    void client.channel('a').subscribe();
+  test('is told by $disconnect that the connection is over', async () => {
+    const { hub, client, settle, states } = await openRig();
+    hub.stream.frame({ event: '$disconnect', data: { code: 4503, reason: 'draining', reconnect: true } });
     await settle();
-    next.link.answer('$subscribe', answer(1));
-    await settle(35_000);
-    next.link.context.onAlive();
-    await settle(40_000);
-    expect(hub.calls).toHaveLength(1);
-    expect(next.link.closed).toBeUndefined();
-    hub.open({ a: answer(1) });
+    expect(states.at(-1)).toBe('waiting');
+    await settle(2_000);
+    expect(hub.stream.body).toMatchObject({ client: client.id, positions: { a: position(1) } });
+    expect(hub.to('/send')).toHaveLength(0);
+    client.close();
+  });
+
+  test('ends the connection when the client is closed, and not when the link is dropped', async () => {
+    const { hub, client, settle } = await openRig();
+    client.reconnect();
+    await settle(2_000);
+    expect(hub.to('/send')).toHaveLength(0);
+    hub.open({ a: answer(1) }, 'pass-2');
     await settle();
-    expect(next.link.closed).toBe(false);
-    expect(hub.calls).toHaveLength(2);
-    hub.open({ a: answer(1) });
+    client.close();
+    expect(hub.sent).toMatchObject({ keepalive: true, body: { pass: 'pass-2', end: true } });
+  });
+});
+
+describe('what goes up over SSE', () => {
+  test('is sent by requests with the pass, and answered by them', async () => {
+    const { hub, client, settle } = await openRig();
+    const calls = Promise.all([client.request('echo', 1), client.channel('a').publish('message', 'x')]);
     await settle();
+    expect(hub.sent.body).toMatchObject({
+      pass: 'pass-1',
+      seq: 1,
+      frames: [
+        { event: 'echo', data: 1 },
+        { event: '$publish', data: { channel: 'a', event: 'message', data: 'x' } },
+      ],
+    });
+    const [first, second] = hub.sent.body.frames;
+    hub.reply({ id: first.id, data: 'one' }, { id: second.id, data: { position: position(2) } });
+    await expect(calls).resolves.toEqual(['one', position(2)]);
+    expect(hub.to('/sse')).toHaveLength(1);
     expect(client.transport).toBe('sse');
     client.close();
   });
 
-  test('takes a newer token', async () => {
-    let count = 0;
-    const { hub, client, settle } = makeRig({ token: () => `token-${++count}` });
-    void client.channel('a').subscribe();
+  test('enters and leaves channels while the stream goes on; what comes before the answer waits for it', async () => {
+    const { hub, client, settle } = await openRig();
+    const heard: unknown[] = [];
+    const news = client.channel('news');
+    news.on('message', (data) => heard.push(data));
     await settle();
-    hub.open({ a: answer(1) });
-    hub.call.frame({ event: '$refresh' });
+    const [{ id }] = hub.sent.body.frames;
+    hub.stream.frame(publication('news', 6));
     await settle();
-    expect(hub.call.headers.authorization).toBe('Bearer token-2');
+    expect(heard).toEqual([]);
+    hub.reply({ id, data: answer(5) });
+    await settle();
+    expect(heard).toEqual([6]);
+    const leaving = news.unsubscribe();
+    await settle();
+    hub.reply({ id: hub.sent.body.frames[0].id, data: null });
+    await leaving;
+    hub.stream.end();
+    await settle();
+    expect(hub.stream.body.positions).toEqual({ a: position(1) });
     client.close();
   });
 
-  test('keeps the cursor within its limit: a channel left out of it is told as lost', async () => {
-    const { hub, client, settle } = makeRig();
-    const names = Array.from({ length: 200 }, (_, index) => `channel-${index}`);
-    const lost: string[] = [];
-    for (const name of names) client.channel(name).on('lost', () => lost.push(name));
+  test('is not_available with receiveOnly, but for channels, which are entered and left', async () => {
+    const { hub, client, settle, errors } = await openRig({ receiveOnly: true });
+    const chat = client.channel('a');
+    for (const call of [client.request('echo'), chat.publish('m', 1), chat.history(), chat.presence()]) {
+      await expect(call).rejects.toMatchObject({ code: 'not_available' });
+    }
+    expect(client.send('event')).toBe(true);
     await settle();
-    const answers = (more = {}) => Object.fromEntries(names.map((name) => [name, answer(1_000_000, more)]));
-    hub.open(answers());
+    expect(errors).toEqual([expect.objectContaining({ code: 'not_available' })]);
+    expect(hub.to('/send')).toHaveLength(0);
+    void client.channel('b').subscribe();
     await settle();
-    hub.call.end();
-    await settle(2_000);
-    const cursor = hub.call.headers['last-event-id']!;
-    expect(cursor.length).toBeLessThanOrEqual(4_096);
-    const kept = cursor.split('!').length;
-    hub.open({
-      ...answers({ recovered: true }),
-      ...Object.fromEntries(names.slice(kept).map((name) => [name, answer(1_000_005)])),
-    });
-    await settle();
-    expect(lost).toEqual(names.slice(kept));
+    expect(hub.sent.body.frames).toMatchObject([{ event: '$subscribe', data: { channel: 'b' } }]);
     client.close();
   });
 });
 
-describe('a refused stream', () => {
-  test('refuses the channel that the error names, and opens with the others', async () => {
-    const { hub, client, settle } = makeRig();
-    const good = client.channel('good').subscribe();
-    const bad = client.channel('bad').subscribe();
+describe('a stream that does not come', () => {
+  test('within 4 s leaves it to the next transport', async () => {
+    const next = new FakeTransport('next');
+    const { hub, client, settle } = makeRig({ transports: ['sse', next] });
+    void client.connect();
     await settle();
-    hub.call.refuse(403, { error: { code: 'forbidden', message: 'no', details: { channel: 'bad' } } });
-    await settle();
-    expect(hub.call.url.searchParams.get('channels')).toBe('good');
-    hub.open({ good: answer(1) });
-    await settle();
-    await expect(good).resolves.toMatchObject({ position: position(1) });
-    await expect(bad).rejects.toMatchObject({ code: 'forbidden' });
+    hub.stream.accept(); // a proxy holds the rest back
+    await settle(3_900);
+    expect(hub.stream.signal!.aborted).toBe(false);
+    await settle(2_000);
+    expect([hub.stream.signal!.aborted, next.links.length]).toEqual([true, 1]);
     client.close();
   });
 
-  test('is asked for anew no more than 10 times in 10 s, however many channels are refused one by one', async () => {
-    const { clock, hub, client, settle } = makeRig();
-    const names = Array.from({ length: 40 }, (_, index) => `bad-${index}`);
-    for (const name of names) client.channel(name).on('error', () => {});
-    const times: number[] = [];
-    for (let step = 0; step < 1_000 && times.length < names.length; step++) {
-      await settle(step === 0 ? 0 : 100);
-      if (hub.calls.length === times.length) continue;
-      times.push(clock.now());
-      const channel = names[times.length - 1];
-      hub.call.refuse(403, { error: { code: 'forbidden', message: 'no', details: { channel } } });
-    }
-    expect(times).toHaveLength(names.length);
-    for (const start of times) {
-      expect(times.filter((at) => at >= start && at < start + 10_000).length).toBeLessThanOrEqual(10);
-    }
+  test('later on, of a connection that is open, ends the link after 10 s', async () => {
+    const next = new FakeTransport('next');
+    const { hub, settle, client, states } = await openRig({ transports: ['sse', next] });
+    hub.stream.end();
+    await settle(1_000);
+    hub.stream.accept();
+    await settle(9_500);
+    expect(client.state).toBe('open');
+    await settle(500);
+    expect(states.at(-1)).toBe('waiting');
+    await settle(2_000);
+    expect(hub.stream.body).toMatchObject({ client: client.id, positions: { a: position(1) } });
     client.close();
   });
 
-  test('refuses each of its channels, and is over when none is left', async () => {
-    const { hub, client, settle, errors } = makeRig();
-    const bad = client.channel('bad').subscribe();
-    await settle();
-    hub.call.refuse(403, { error: { code: 'forbidden', message: 'no', details: { channel: 'bad' } } });
-    await settle();
-    await expect(bad).rejects.toMatchObject({ code: 'forbidden' });
-    expect(errors).toEqual([expect.objectContaining({ code: 'forbidden' })]);
-    await settle(5_000);
-    expect(client.state).toBe('connecting');
-    expect(hub.calls).toHaveLength(1);
-    client.close();
-  });
-
-  test('refuses the channels that are new where it names none', async () => {
-    const { hub, client, settle } = makeRig();
-    void client.channel('a').subscribe();
-    await settle();
-    hub.open({ a: answer(1) });
-    await settle();
-    const bad = client.channel('bad').subscribe();
-    await settle();
-    hub.call.refuse(404, { error: { code: 'unknown_channel', message: 'no' } });
-    await settle();
-    await expect(bad).rejects.toMatchObject({ code: 'unknown_channel' });
-    expect(hub.call.url.searchParams.get('channels')).toBe('a');
-    expect(client.channel('a').state).toBe('subscribed');
-    client.close();
-  });
-
-  test('ends the client when the connection is refused for good', async () => {
-    const { hub, client, settle } = makeRig();
-    void client.channel('a').subscribe();
-    await settle();
-    hub.call.refuse(403, { error: { code: 'origin_refused', message: 'no' } });
-    await settle();
-    expect(client.state).toBe('closed');
-  });
-
-  test('fetches a new token after 401', async () => {
+  test('ends the client where the connection is refused for good, and comes back with a new token after 401', async () => {
+    const refused = makeRig();
+    void refused.client.connect().catch(() => {});
+    await refused.settle();
+    refused.hub.stream.answer(403, { error: { code: 'origin_refused', message: 'no' } });
+    await refused.settle();
+    expect(refused.client.state).toBe('closed');
     let count = 0;
     const { hub, client, settle } = makeRig({ token: () => `token-${++count}` });
-    void client.channel('a').subscribe();
+    void client.connect().catch(() => {});
     await settle();
-    hub.call.refuse(401);
+    hub.stream.answer(401);
     await settle(2_000);
-    expect(hub.call.headers.authorization).toBe('Bearer token-2');
-    hub.call.refuse(401, { error: { code: 'unauthenticated', message: 'no' } });
+    expect(hub.stream.headers.authorization).toBe('Bearer token-2');
+    hub.stream.answer(401, { error: { code: 'unauthenticated', message: 'no' } });
     await settle(5_000);
     expect(client.state).toBe('closed');
     expect(hub.calls).toHaveLength(2);
   });
 
   test.each([404, 405, 426, 502])(
-    'by something else than the hub (%d) leaves it to the next transport',
+    'but something else than the hub (%d) leaves it to the next transport',
     async (status) => {
       const next = new FakeTransport('next');
       const { hub, client, settle } = makeRig({ transports: ['sse', next] });
       void client.channel('a').subscribe();
       await settle();
-      hub.call.refuse(status, '<html>', { 'retry-after': 'Fri, 01 Jan 2027 00:00:00 GMT' });
+      hub.stream.answer(status, '<html>', { 'retry-after': 'Fri, 01 Jan 2027 00:00:00 GMT' });
       await settle(2_000);
       expect(next.links).toHaveLength(1);
       client.close();
     },
   );
-});
 
-test('over SSE a client that only receives rejects with not_available what it cannot send', async () => {
-  const { hub, client, settle, errors } = makeRig({ receiveOnly: true });
-  const chat = client.channel('a');
-  const calls = [client.request('echo'), chat.publish('message', 1), chat.history(), chat.presence()];
-  const settled = Promise.allSettled(calls);
-  void chat.subscribe();
-  await settle();
-  hub.open({ a: answer(1) });
-  await settle();
-  await expect(settled).resolves.toMatchObject(calls.map(() => ({ reason: { code: 'not_available' } })));
-  expect(client.send('seen')).toBe(true);
-  await settle();
-  expect(errors).toEqual([expect.objectContaining({ code: 'not_available' })]);
-  client.close();
-});
-
-describe('a request over SSE', () => {
-  /** A link with a channel, on which a request was made. */
-  async function openRig() {
-    const rig = makeRig();
-    const seen: unknown[] = [];
-    const chat = rig.client.channel('a');
-    chat.on('message', (data) => seen.push(data));
-    chat.on('lost', () => seen.push('lost'));
-    await rig.settle();
-    rig.hub.open({ a: answer(1) });
-    await rig.settle();
-    const stream = rig.hub.call;
-    const request = rig.client.request('echo', 7);
-    const settled = Promise.allSettled([request]);
-    await rig.settle();
-    return { ...rig, chat, seen, stream, request, settled, poll: rig.hub.call };
-  }
-
-  test('has the link go on over long polling, from where it is: the stream goes on until then', async () => {
-    const { hub, client, settle, seen, stream, request, states, poll } = await openRig();
-    expect(poll.url.pathname).toBe('/realtime/poll');
-    expect(poll.body).toEqual({ client: client.id, positions: { a: position(1) } });
-    const added = client.channel('b').subscribe();
-    stream.frame({ channel: 'a', event: 'message', data: 'x', offset: 2, tag: 't2' });
+  test('is asked for again where that passes; four times in a row end the link', async () => {
+    const { hub, client, settle, states } = await openRig();
+    hub.stream.frame(publication('a', 2));
     await settle();
-    expect(seen).toEqual(['x']);
-    expect(client.transport).toBe('sse');
-    poll.refuse(201, established({ a: answer(1, { recovered: true, until: position(2) }) }));
-    await settle();
-    expect(stream.signal.aborted).toBe(true);
-    expect(client.transport).toBe('long-polling');
-    const send = hub.calls.find(({ url }) => url.pathname.endsWith('/send'))!;
-    expect(send.body.frames).toEqual([
-      { id: 1, event: 'echo', data: 7 },
-      { id: 2, event: '$subscribe', data: { channel: 'b' } },
-    ]);
-    send.refuse(200, {
-      seq: 1,
-      frames: [
-        { id: 1, data: 7 },
-        { id: 2, data: answer(5) },
-      ],
-    });
-    await expect(request).resolves.toBe(7);
-    await expect(added).resolves.toMatchObject({ position: position(5) });
-    const next = hub.calls.find(({ body }) => body?.inbox === 0)!;
-    expect(next.body.positions).toEqual({ a: position(2) });
-    const frames = [2, 3].map((offset) => ({
-      channel: 'a',
-      event: 'message',
-      data: offset,
-      offset,
-      tag: `t${offset}`,
-    }));
-    next.refuse(200, { frames, positions: { a: position(3) }, inbox: 0 });
-    await settle();
-    expect(seen).toEqual(['x', 3]);
-    expect(states).toEqual(['connecting', 'open']);
+    hub.stream.end();
+    await settle(1_000);
+    for (let i = 0; i < 4; i++) {
+      for (let step = 0; hub.stream.answered && step < 100; step++) await settle(100);
+      expect(hub.to('/sse')).toHaveLength(2 + i);
+      hub.stream.answer(503, { error: { code: 'draining', message: 'later' } }, { 'retry-after': '1' });
+      await settle();
+    }
+    expect(states).toEqual(['connecting', 'open', 'waiting']);
     client.close();
   });
 
-  test('tells what is lost on the way, and channels that are refused there', async () => {
-    const { client, settle, seen, chat, poll, settled } = await openRig();
-    const ended: unknown[] = [];
-    client.channel('b').on('unsubscribed', ({ code }) => ended.push(code));
-    const asked = client.channel('b').subscribe();
-    asked.catch(() => {});
+  test('as the connection is over, ends the link by how it ended', async () => {
+    const { hub, settle, client } = await openRig();
+    hub.stream.end();
+    await settle(1_000);
+    const disconnect = { code: 4403, reason: 'enough', reconnect: false };
+    hub.stream.answer(410, { error: { code: 'gone', message: 'over', details: { disconnect } } });
     await settle();
-    const error = { code: 'forbidden', message: 'no' };
-    poll.refuse(201, established({ a: answer(9, { recovered: false }) }));
-    await settle();
-    expect(seen).toEqual(['lost']);
-    expect(chat.position).toBe(position(9));
-    client.close();
-    await settled;
-    const again = await openRig();
-    again.poll.refuse(201, established({ a: { error } }));
-    await again.settle();
-    expect(again.chat.state).toBe('unsubscribed');
-    again.client.close();
-    await again.settled;
+    expect(client.state).toBe('closed');
   });
 
-  test('is not_available where the hub has no long polling: the stream goes on', async () => {
-    const { hub, client, settle, seen, stream, request, poll } = await openRig();
-    poll.refuse(404, '<html>');
-    await expect(request).rejects.toMatchObject({ code: 'not_available' });
-    await expect(client.request('echo', 8)).rejects.toMatchObject({ code: 'not_available' });
-    stream.frame({ channel: 'a', event: 'message', data: 'x', offset: 2, tag: 't2' });
-    await settle();
-    expect(seen).toEqual(['x']);
-    expect(client.transport).toBe('sse');
-    expect(hub.calls.filter(({ url }) => url.pathname.endsWith('/poll'))).toHaveLength(1);
+  test('is asked for no more than 10 times in 10 s, whatever ends it', async () => {
+    const { clock, hub, client, settle } = await openRig();
+    hub.stream.end();
+    const times: number[] = [];
+    for (let step = 0; step < 600; step++) {
+      await settle(100);
+      if (hub.stream.answered) continue;
+      times.push(clock.now());
+      hub.open();
+      hub.stream.frame(publication('a', times.length + 1));
+      hub.stream.end();
+    }
+    expect(times.length).toBeGreaterThan(20);
+    for (const start of times) {
+      expect(times.filter((at) => at >= start && at < start + 10_000).length).toBeLessThanOrEqual(10);
+    }
     client.close();
-  });
-
-  test.each([
-    [403, { error: { code: 'forbidden', message: 'no' } }, 'closed'],
-    [503, { error: { code: 'draining', message: 'later' } }, 'waiting'],
-    [502, '<html>', 'waiting'],
-  ])('ends the link where the hub refuses it with %d', async (status, body, state) => {
-    const { client, settle, stream, settled, poll } = await openRig();
-    poll.refuse(status, body);
-    await settle();
-    expect(client.state).toBe(state);
-    expect(stream.signal.aborted).toBe(true);
-    await expect(settled).resolves.toMatchObject([{ reason: { code: 'outcome_unknown' } }]);
-    client.close();
-  });
-
-  test('ends with the link', async () => {
-    const { client, clock, poll, settled } = await openRig();
-    client.close();
-    expect(poll.signal.aborted).toBe(true);
-    expect(clock.waiting).toBe(0);
-    await settled;
   });
 });
 
 test('receiveOnly tries SSE first', async () => {
-  const hub = new FakeHub();
   const clock = new ManualClock();
+  const hub = new FakeHub();
   const client = new RealtimeClient('wss://example.com/realtime', { receiveOnly: true, fetch: hub.fetch, clock });
-  void client.channel('a').subscribe();
-  await clock.pass(0);
-  expect(hub.call.url.origin).toBe('https://example.com');
+  client.channel('a').on('message', () => {});
+  await clock.settle();
+  expect(hub.stream.url.href).toBe('https://example.com/realtime/sse');
   client.close();
 });

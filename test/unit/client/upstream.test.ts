@@ -20,7 +20,7 @@ async function openRig(options: ClientOptions = {}) {
 
 const echo = (call: HttpCall) => ({
   seq: call.body.seq,
-  frames: call.body.frames
+  frames: (call.body.frames ?? []) // none where the connection ends
     .filter(({ id }: { id?: number }) => id !== undefined)
     .map(({ id, data }: { id: number; data: unknown }) => ({ id, data })),
 });
