@@ -3,6 +3,7 @@ export { RealtimeService, type Emitter, type PublishOptions, type RevokeOptions 
 export type { AuditFinding } from './nest/audit.js';
 export {
   REALTIME_BROKER,
+  REALTIME_CLOCK,
   REALTIME_OPTIONS,
   type MetricsOptions,
   type RealtimeModuleOptions,
@@ -40,6 +41,7 @@ export { memoryBroker, type MemoryBroker, type MemoryBrokerOptions } from './bro
 export { longPolling, type LongPollingOptions } from './transports/long-polling.transport.js';
 export { sse, type SseOptions } from './transports/sse.transport.js';
 export { webSocket, type CompressionOptions, type WebSocketOptions } from './transports/websocket.transport.js';
+export type { Clock } from './hub/ports/clock.js';
 export { anonymous, type Authenticator, type Credentials } from './hub/ports/authenticator.js';
 export type { OriginSetting } from './security/origin.js';
 export type { TrustedProxies } from './security/proxy.js';

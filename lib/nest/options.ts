@@ -4,6 +4,7 @@ import { findMistakes, object, show, type DrainOptions, type LimitOptions, type 
 import type { ChannelOptions } from '../hub/definition.js';
 import type { Authenticator } from '../hub/ports/authenticator.js';
 import type { Broker } from '../hub/ports/broker.js';
+import { systemClock, type Clock } from '../hub/ports/clock.js';
 import type { MetricsExporter } from '../hub/ports/metrics.js';
 import type { Transport } from '../hub/ports/transport.js';
 import { longPolling } from '../transports/long-polling.transport.js';
@@ -78,6 +79,11 @@ export interface RealtimeOptionsFactory {
 export const REALTIME_OPTIONS = Symbol.for('nestjs-realtime:options');
 /** The broker; `overrideProvider` replaces it in tests. */
 export const REALTIME_BROKER = Symbol.for('nestjs-realtime:broker');
+/**
+ * The time by which the hub and its default broker go, a {@link Clock}; `overrideProvider` replaces it in tests. What
+ * others time for themselves goes by the real one: authenticators, Redis, transports' own limits.
+ */
+export const REALTIME_CLOCK = Symbol.for('nestjs-realtime:clock');
 
 /** The options, checked and filled in: see {@link ResolvedOptions}. */
 export const RESOLVED_OPTIONS = Symbol.for('nestjs-realtime:resolved-options');
@@ -115,7 +121,10 @@ const NAMES = [
 const PATH = /^\/(?:[^\s?#*{}/]+\/)*[^\s?#*{}/]+$/;
 
 /** Checks the options and fills them in. Throws one Error that lists every mistake with its path. */
-export function resolveOptions(options: RealtimeModuleOptions | undefined): ResolvedOptions {
+export function resolveOptions(
+  options: RealtimeModuleOptions | undefined,
+  clock: Clock = systemClock,
+): ResolvedOptions {
   if (options === undefined) {
     const message = 'got no options; import RealtimeModule.forRoot() or forRootAsync() once, in the root module';
     throw bootError('RealtimeModule cannot start', [{ path: 'RealtimeModule', message }]);
@@ -145,7 +154,7 @@ export function resolveOptions(options: RealtimeModuleOptions | undefined): Reso
     ...options,
     path: options.path ?? '/realtime',
     transports: options.transports ?? [webSocket(), sse(), longPolling()],
-    broker: options.broker ?? memoryBroker(),
+    broker: options.broker ?? memoryBroker({ clock }),
     connectionGuards: options.connectionGuards ?? [],
     rejectMode: options.rejectMode ?? 'http',
     globalEnhancers: options.globalEnhancers ?? 'inherit',

@@ -14,6 +14,7 @@ import { ApplicationConfig, HttpAdapterHost, ModuleRef, ModulesContainer } from 
 import { Hub } from '../hub/hub.js';
 import type { Log } from '../hub/log.js';
 import type { Broker } from '../hub/ports/broker.js';
+import { systemClock, type Clock } from '../hub/ports/clock.js';
 import type { MetricsSession } from '../hub/ports/metrics.js';
 import { resolveSettings, type Mistake } from '../hub/settings.js';
 import { statsOf } from '../hub/stats.js';
@@ -26,6 +27,7 @@ import { MetricsRoute } from './metrics.route.js';
 import {
   bootError,
   REALTIME_BROKER,
+  REALTIME_CLOCK,
   REALTIME_OPTIONS,
   RESOLVED_OPTIONS,
   resolveOptions,
@@ -53,14 +55,24 @@ const { ConfigurableModuleClass } = new ConfigurableModuleBuilder<RealtimeModule
 @Module({
   providers: [
     // Optional: where the bare class is imported there are none, and the check says what to do.
-    { provide: RESOLVED_OPTIONS, inject: [{ token: REALTIME_OPTIONS, optional: true }], useFactory: resolveOptions },
+    {
+      provide: RESOLVED_OPTIONS,
+      inject: [{ token: REALTIME_OPTIONS, optional: true }, REALTIME_CLOCK],
+      useFactory: resolveOptions,
+    },
+    { provide: REALTIME_CLOCK, useValue: systemClock },
     { provide: REALTIME_BROKER, inject: [RESOLVED_OPTIONS], useFactory: ({ broker }: ResolvedOptions) => broker },
     RealtimeApplication,
     {
       provide: Hub,
-      inject: [RESOLVED_OPTIONS, REALTIME_BROKER, RealtimeApplication],
-      useFactory: async (options: ResolvedOptions, broker: Broker, application: RealtimeApplication): Promise<Hub> => {
-        const hub = new Hub(resolveSettings({ ...options, broker, log: nestLog() }), application);
+      inject: [RESOLVED_OPTIONS, REALTIME_BROKER, REALTIME_CLOCK, RealtimeApplication],
+      useFactory: async (
+        options: ResolvedOptions,
+        broker: Broker,
+        clock: Clock,
+        application: RealtimeApplication,
+      ): Promise<Hub> => {
+        const hub = new Hub(resolveSettings({ ...options, broker, clock, log: nestLog() }), application);
         await hub.open();
         return hub;
       },

@@ -89,13 +89,14 @@ export function channelEvents(
         ended: (error) => (error === undefined ? subscriber.complete() : subscriber.error(asHttp(error))),
       }),
     );
+    const { clock } = hub.settings;
     const beat = (): void => {
-      if (hasEnded(user)) subscriber.complete();
+      if (hasEnded(user, clock.now())) subscriber.complete();
       else subscriber.next(heartbeat());
     };
-    const timer = setInterval(beat, heartbeatMs).unref();
+    const stopBeating = clock.every(heartbeatMs, beat);
     return () => {
-      clearInterval(timer);
+      stopBeating();
       for (const stop of stops) stop();
     };
   });
@@ -108,8 +109,8 @@ function startingPoints(channels: readonly string[], since: string | undefined):
   return parseCursor(since)?.positions ?? new Map<number, Position>();
 }
 
-function hasEnded(user: UserIdentity<unknown> | undefined): boolean {
-  return user?.expiresAt !== undefined && user.expiresAt <= Date.now();
+function hasEnded(user: UserIdentity<unknown> | undefined, now: number): boolean {
+  return user?.expiresAt !== undefined && user.expiresAt <= now;
 }
 
 function asHttp(error: unknown): unknown {

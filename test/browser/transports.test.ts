@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import type { Browser, Page } from 'playwright-core';
-import { Network } from '../support/network.js';
+import { FaultyLink } from '../../lib/testing/faulty-link.js';
 import { launchChromium } from './support/chromium.js';
 import { startDemo, type Demo } from './support/demo.js';
 
@@ -8,7 +8,7 @@ jest.setTimeout(90_000); // a busy machine
 
 let demo: Demo;
 let browser: Browser;
-let network: Network;
+let network: FaultyLink;
 let pages: Page[] = [];
 let complaints: string[] = [];
 let rooms = 0;
@@ -18,12 +18,12 @@ beforeAll(async () => {
 }, 120_000);
 
 beforeEach(async () => {
-  network = await Network.start(Number(new URL(demo.url).port));
+  network = await FaultyLink.open(Number(new URL(demo.url).port));
 });
 
 afterEach(async () => {
   await Promise.all(pages.map((page) => page.context().close()));
-  await network.dispose();
+  await network.close();
   pages = [];
   complaints = [];
 });

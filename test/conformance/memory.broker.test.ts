@@ -1,6 +1,6 @@
 import { memoryBroker } from '../../lib/brokers/memory.broker.js';
 import { memorySurgery } from '../support/log-surgery.js';
-import { ManualClock } from '../support/manual-clock.js';
+import { ManualClock } from '../../lib/testing/manual-clock.js';
 import { describeBroker } from './broker.conformance.js';
 import { describeRecords } from './records.conformance.js';
 

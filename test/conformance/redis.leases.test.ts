@@ -4,7 +4,7 @@ import type { RedisBrokerOptions } from '../../lib/brokers/redis-options.js';
 import type { ConnectionInfo, RegisteredConnection } from '../../lib/hub/ports/broker.js';
 import { RecordingNode } from '../support/recording-node.js';
 import { RedisServer, until } from '../support/redis-server.js';
-import { TcpProxy } from '../support/tcp-proxy.js';
+import { TcpLink } from '../../lib/testing/tcp-link.js';
 import { unhurried } from '../support/unhurried.js';
 
 /** The lease of a first run, and the longest that a machine is given which pauses for longer. */
@@ -32,8 +32,8 @@ describe('leases in redis', () => {
   let leaseMs: number;
   let server: RedisServer;
   /** The way of `a` and `b`. */
-  let way: TcpProxy;
-  let proxy: TcpProxy;
+  let way: TcpLink;
+  let proxy: TcpLink;
   let nodes: RecordingNode[];
   let sweeping: NodeJS.Timeout;
   let a: RecordingNode;
@@ -77,7 +77,7 @@ describe('leases in redis', () => {
   async function setUp(): Promise<void> {
     // What Redis has answered is written, and outlives its process.
     server = await RedisServer.start({ config: ['appendonly', 'yes', 'appendfsync', 'no'] });
-    [way, proxy] = [await TcpProxy.start(server.port), await TcpProxy.start(server.port)];
+    [way, proxy] = [await TcpLink.open(server.port), await TcpLink.open(server.port)];
     nodes = [];
     [a, b, c] = [await open('a', way.port), await open('b', way.port), await open('c', proxy.port)];
     sweeping = setInterval(() => {
@@ -89,7 +89,7 @@ describe('leases in redis', () => {
     clearInterval(sweeping);
     server.signal('SIGCONT');
     await Promise.all(nodes.map((node) => node.session.close()));
-    await Promise.all([way.dispose(), proxy.dispose()]);
+    await Promise.all([way.close(), proxy.close()]);
     await server.dispose();
   }
 
@@ -303,7 +303,7 @@ describe('leases in redis', () => {
 
   leased('D7.4 claims again where the claimer died', async () => {
     const d = await open('d', server.port);
-    const second = await TcpProxy.start(server.port);
+    const second = await TcpLink.open(server.port);
     try {
       const e = await open('e', second.port);
       clearInterval(sweeping);
@@ -318,7 +318,7 @@ describe('leases in redis', () => {
       await claimed(1, d);
       expect(claimsOf(d)).toEqual(['c1 2']);
     } finally {
-      await second.dispose();
+      await second.close();
     }
   });
 

@@ -19,7 +19,7 @@ import {
   type Broker,
   type Connection,
 } from '../../lib/index.js';
-import { Network } from '../support/network.js';
+import { FaultyLink } from '../../lib/testing/faulty-link.js';
 import { platforms, startApp, type RunningApp } from './support/platforms.js';
 import { seededRandom } from './support/random.js';
 
@@ -60,7 +60,7 @@ class CountingGateway implements OnGatewayDisconnect {
 describe.each(platforms)('the client on $name', (platform) => {
   let dispose: (() => Promise<void> | void)[] = [];
   let running: RunningApp;
-  let network: Network;
+  let network: FaultyLink;
   afterEach(async () => {
     for (const end of dispose.reverse()) await end();
     dispose = [];
@@ -83,8 +83,8 @@ describe.each(platforms)('the client on $name', (platform) => {
 
   async function start(broker?: Broker): Promise<void> {
     running = await startNode(broker);
-    network = await Network.start(running.port);
-    dispose.push(() => network.dispose());
+    network = await FaultyLink.open(running.port);
+    dispose.push(() => network.close());
   }
 
   function connect(options: ClientOptions = {}): RealtimeClient {
@@ -158,7 +158,7 @@ describe.each(platforms)('the client on $name', (platform) => {
       await comes(n);
       Object.assign(network, { upgrades, streams });
       network.fate = (request) => (transport === 'websocket' && request.url!.includes('/poll') ? 'lost' : 'passes');
-      network.cut();
+      network.drop();
       await publish(++n);
       await publish(++n);
       await comes(n);

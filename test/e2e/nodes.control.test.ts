@@ -3,7 +3,7 @@ import { RealtimeModule, RealtimeService } from '../../lib/index.js';
 import { redisBroker } from '../../lib/redis.js';
 import { RedisServer, until } from '../support/redis-server.js';
 import { Stopwatch } from '../support/stopwatch.js';
-import { TcpProxy } from '../support/tcp-proxy.js';
+import { TcpLink } from '../../lib/testing/tcp-link.js';
 import { connect, type Peer } from './support/gateway-peer.js';
 import { platforms, startApp } from './support/platforms.js';
 import { as, tokenUsers } from './support/token-users.js';
@@ -16,7 +16,7 @@ interface Node {
   readonly port: number;
   readonly realtime: RealtimeService;
   /** Its way to Redis. */
-  readonly way: TcpProxy;
+  readonly way: TcpLink;
 }
 
 describe.each(platforms)('nodes that are cut off from Redis, on $name', (platform) => {
@@ -31,11 +31,11 @@ describe.each(platforms)('nodes that are cut off from Redis, on $name', (platfor
     dispose.push(() => redis.dispose());
     const nodes: Node[] = [];
     while (nodes.length < count) {
-      const way = await TcpProxy.start(redis.port);
+      const way = await TcpLink.open(redis.port);
       const broker = redisBroker({ url: `redis://127.0.0.1:${way.port}`, publishTimeoutMs: 2_000 });
       const imports = [RealtimeModule.forRoot({ broker, auth: tokenUsers, channels: { news: {} } })];
       const { app, port, close } = await startApp(platform, { imports });
-      dispose.push(() => way.dispose(), close);
+      dispose.push(() => way.close(), close);
       nodes.push({ port, realtime: app.get(RealtimeService), way });
     }
     return nodes;

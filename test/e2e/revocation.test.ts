@@ -12,7 +12,7 @@ import { redisBroker } from '../../lib/redis.js';
 import { RedisServer, until } from '../support/redis-server.js';
 import { Stopwatch } from '../support/stopwatch.js';
 import { secret } from '../support/secrets.js';
-import { TcpProxy } from '../support/tcp-proxy.js';
+import { TcpLink } from '../../lib/testing/tcp-link.js';
 import { openStream, refusedStream } from './support/event-stream.js';
 import { connect, open, refused } from './support/gateway-peer.js';
 import { platforms, startApp } from './support/platforms.js';
@@ -101,8 +101,8 @@ describe.each(platforms)('revocation on $name', (platform) => {
   it('reaches a node that was cut off from Redis at its reconnect, and says so while Redis is away', async () => {
     const redis = await RedisServer.start();
     dispose.push(() => redis.dispose());
-    const ways = [await TcpProxy.start(redis.port), await TcpProxy.start(redis.port)];
-    dispose.push(...ways.map((way) => () => way.dispose()));
+    const ways = [await TcpLink.open(redis.port), await TcpLink.open(redis.port)];
+    dispose.push(...ways.map((way) => () => way.close()));
     const [one, two] = (await Promise.all(
       ways.map(({ port }) => start(redisBroker({ url: `redis://127.0.0.1:${port}`, publishTimeoutMs: 2_000 }))),
     )) as [Awaited<ReturnType<typeof start>>, Awaited<ReturnType<typeof start>>];

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it } from '@jest/globals';
 import { connect, type Socket } from 'node:net';
 import { RealtimeService, type RealtimeModuleOptions } from '../../lib/index.js';
 import { platforms, type Platform } from '../e2e/support/platforms.js';
-import { reset } from '../support/reset.js';
+import { reset } from '../../lib/testing/reset.js';
 import { RawWire } from '../unit/transports/support/wire.js';
 import { startLimitedTarget, startTarget, type Target } from './support/app.js';
 import { MIB, usedBytes } from './support/memory.js';

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it } from '@jest/globals';
 import { RealtimeService } from '../../lib/index.js';
 import type { FrameId } from '../../lib/protocol/frames.js';
 import { platforms } from '../e2e/support/platforms.js';
-import { reset } from '../support/reset.js';
+import { reset } from '../../lib/testing/reset.js';
 import { startLimitedTarget, startTarget, type Target } from './support/app.js';
 import { FrameSource, type HostileFrame } from './support/frame-source.js';
 import { MIB, usedBytes } from './support/memory.js';

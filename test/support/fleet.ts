@@ -8,7 +8,7 @@ import { resolveSettings, type HubOptions } from '../../lib/hub/settings.js';
 import type { AppendItem } from '../../lib/hub/ports/broker.js';
 import type { Position } from '../../lib/protocol/position.js';
 import { FaultyBroker, type FaultySession } from './faulty-broker.js';
-import { ManualClock } from './manual-clock.js';
+import { ManualTurnClock } from './manual-turn-clock.js';
 import { LineCodec, TestLink, type LinkPeer } from './test-link.js';
 
 /** What a {@link Fleet} can be told: the hub's own options, and how many nodes there are. */
@@ -31,7 +31,7 @@ export interface ArrivalOptions {
  * stands still. Nothing happens but what a test asks for: a run repeats exactly.
  */
 export class Fleet {
-  readonly clock = new ManualClock();
+  readonly clock = new ManualTurnClock();
   readonly memory: MemoryBroker = memoryBroker({ clock: this.clock });
   readonly broker = new FaultyBroker(this.memory);
   readonly hubs: Hub[];

@@ -1,4 +1,4 @@
-/** Time, as the hub sees it. Tests give a manual one. */
+/** Time, as the hub sees it. Tests give a manual one: see `REALTIME_CLOCK`. */
 export interface Clock {
   /** Wall time, ms since 1970. */
   now(): number;

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
-import { reset } from '../../support/reset.js';
+import { reset } from '../../../lib/testing/reset.js';
 
 /** Gives each connection to the next node, without any memory of who came from where. */
 export class Balancer {

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
-import { reset } from '../../support/reset.js';
+import { reset } from '../../../lib/testing/reset.js';
 
 interface Way {
   readonly node: Socket;

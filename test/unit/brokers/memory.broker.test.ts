@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { memoryBroker } from '../../../lib/brokers/memory.broker.js';
 import type { Retention } from '../../../lib/hub/ports/broker.js';
 import { parsePosition } from '../../../lib/protocol/position.js';
-import { ManualClock } from '../../support/manual-clock.js';
+import { ManualClock } from '../../../lib/testing/manual-clock.js';
 import { MAX_REVOCATIONS } from '../../../lib/hub/ports/revocation.js';
 import { RecordingNode } from '../../support/recording-node.js';
 

@@ -1,6 +1,6 @@
 import '../../../lib/client/http.transports.js'; // loaded, so that no test waits for it
 import { RealtimeClient, type ClientOptions } from '../../../lib/client/index.js';
-import { ManualClock } from '../../support/manual-clock.js';
+import { ManualClock } from '../../../lib/testing/manual-clock.js';
 
 /** A request that waits for the test to answer it. */
 export interface HttpCall {
@@ -75,7 +75,7 @@ export class FakeHttp {
 
 /** A client over HTTP, on a manual clock. */
 export function makeHttpRig(options: ClientOptions = {}) {
-  const clock = new ManualClock();
+  const clock = new ManualClock(1_700_000_000_000);
   const http = new FakeHttp(clock);
   const client = new RealtimeClient('https://example.com/realtime?tenant=7', {
     clock,

@@ -1,6 +1,6 @@
 import { RealtimeClient, type ClientOptions } from '../../../lib/client/index.js';
 import type { ClientLink, ClientTransport, LinkContext, LinkEnd } from '../../../lib/client/transport.js';
-import { ManualClock } from '../../support/manual-clock.js';
+import { ManualClock } from '../../../lib/testing/manual-clock.js';
 
 export interface Sent {
   id?: number;
@@ -118,7 +118,7 @@ export interface Rig {
 
 /** A client over a fake transport, on a manual clock. */
 export function makeRig(options: ClientOptions = {}): Rig {
-  const clock = new ManualClock();
+  const clock = new ManualClock(1_700_000_000_000);
   const transport = new FakeTransport();
   const wakeUps = new Set<() => void>();
   const client = new RealtimeClient('https://example.com/realtime', {

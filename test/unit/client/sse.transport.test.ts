@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import '../../../lib/client/http.transports.js'; // loaded, so that no test waits for it
 import { RealtimeClient, type ClientOptions } from '../../../lib/client/index.js';
-import { ManualClock } from '../../support/manual-clock.js';
+import { ManualClock } from '../../../lib/testing/manual-clock.js';
 import { answer, FakeTransport, position } from './fake-transport.js';
 
 interface Call {
@@ -91,7 +91,7 @@ class FakeHub {
 }
 
 function makeRig(options: ClientOptions = {}) {
-  const clock = new ManualClock();
+  const clock = new ManualClock(1_700_000_000_000);
   const hub = new FakeHub();
   const client = new RealtimeClient('https://example.com/realtime?tenant=7', {
     clock,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { RealtimeClient, type WebSocketLike } from '../../../lib/client/index.js';
-import { ManualClock } from '../../support/manual-clock.js';
+import { ManualClock } from '../../../lib/testing/manual-clock.js';
 
 class FakeWebSocket implements WebSocketLike {
   static made: FakeWebSocket[] = [];
@@ -33,7 +33,7 @@ class TerminableWebSocket extends FakeWebSocket {
 
 async function makeRig(WebSocket: typeof FakeWebSocket = FakeWebSocket) {
   FakeWebSocket.made = [];
-  const clock = new ManualClock();
+  const clock = new ManualClock(1_700_000_000_000);
   const client = new RealtimeClient('https://example.com/realtime', { WebSocket, clock, wakeUps: () => () => {} });
   void client.connect();
   await clock.settle();

@@ -2,7 +2,7 @@ import { describe, expect, it } from '@jest/globals';
 import { Census, type CensusLimits } from '../../../lib/hub/census.js';
 import type { Place } from '../../../lib/hub/ports/arrival.js';
 import { RealtimeException } from '../../../lib/protocol/errors.js';
-import { ManualClock } from '../../support/manual-clock.js';
+import { ManualClock } from '../../../lib/testing/manual-clock.js';
 
 const OFF: CensusLimits = { maxConnections: Infinity, connectionsPerAddress: Infinity, connectionsPerUser: Infinity };
 

@@ -4,7 +4,7 @@ import { Expiry } from '../../../lib/hub/expiry.js';
 import { UserIdentity } from '../../../lib/hub/identity.js';
 import type { Authenticator } from '../../../lib/hub/ports/authenticator.js';
 import { Fleet, type FleetOptions } from '../../support/fleet.js';
-import { ManualClock } from '../../support/manual-clock.js';
+import { ManualClock } from '../../../lib/testing/manual-clock.js';
 import { Peer } from './peer.js';
 
 const SECOND = 1_000;

@@ -5,7 +5,7 @@ import { Outbox, type SlowConsumerPolicy, type Source } from '../../../lib/hub/o
 import type { Run, RunItem } from '../../../lib/hub/ports/link.js';
 import { ChannelTally } from '../../../lib/hub/ports/meter.js';
 import { Turn } from '../../../lib/hub/turn.js';
-import { ManualClock } from '../../support/manual-clock.js';
+import { ManualTurnClock } from '../../support/manual-turn-clock.js';
 import { LineCodec, TestLink, type ReceivedFrame } from '../../support/test-link.js';
 
 const WINDOW = 64 * 1024;
@@ -75,11 +75,11 @@ function source(policy: SlowConsumerPolicy, conflationKey = (_item: RunItem): st
   return { ...NAME, written: 0, client: 'me', policy, conflationKey, queued: undefined };
 }
 
-let clock: ManualClock;
+let clock: ManualTurnClock;
 let turn: Turn;
 
 beforeEach(() => {
-  clock = new ManualClock();
+  clock = new ManualTurnClock();
   turn = new Turn(clock);
 });
 

@@ -2,7 +2,7 @@ import { describe, expect, it } from '@jest/globals';
 import type { HandshakeLimits } from '../../../lib/hub/ports/arrival.js';
 import { isRealtimeException } from '../../../lib/protocol/errors.js';
 import { HandshakeRates } from '../../../lib/security/handshake-rates.js';
-import { ManualClock } from '../../support/manual-clock.js';
+import { ManualClock } from '../../../lib/testing/manual-clock.js';
 
 class Rig {
   readonly clock = new ManualClock();

@@ -5,7 +5,7 @@ import { anonymous, type Authenticator } from '../../../lib/hub/ports/authentica
 import { Meter } from '../../../lib/hub/ports/meter.js';
 import type { AdmittedConnection } from '../../../lib/hub/ports/transport.js';
 import { PeerHandshake } from '../../../lib/security/handshake.js';
-import { ManualClock } from '../../support/manual-clock.js';
+import { ManualClock } from '../../../lib/testing/manual-clock.js';
 
 /** A hub that counts places and forgets. */
 class Rig {

@@ -6,7 +6,7 @@ import { RealtimeException } from '../../../lib/protocol/errors.js';
 import { formatCursor, MAX_CURSOR_LENGTH } from '../../../lib/protocol/cursor.js';
 import { sse } from '../../../lib/transports/sse.transport.js';
 import { MAX_STREAM_CHANNELS } from '../../../lib/transports/sse-wish.js';
-import { SteppedClock } from '../../support/stepped-clock.js';
+import { ManualClock } from '../../../lib/testing/manual-clock.js';
 import { EventStream } from './support/event-stream.js';
 import { TestNode, TOKEN, tokens, type NodeOptions } from './support/node.js';
 import { Trickle } from './support/trickle.js';
@@ -328,7 +328,7 @@ describe('sse(): refusals', () => {
 
 describe('sse(): the life of a stream', () => {
   it('keeps a peer that reads, however late it finds the comments, and ends one that stops', async () => {
-    const clock = new SteppedClock();
+    const clock = new ManualClock();
     const node = await start({
       clock,
       heartbeat: { intervalMs: 800, timeoutMs: 700 },

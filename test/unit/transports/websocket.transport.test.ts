@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { once } from 'node:events';
 import { WebSocket } from 'ws';
 import type { Connection } from '../../../lib/hub/connection.js';
-import { SteppedClock } from '../../support/stepped-clock.js';
+import { ManualClock } from '../../../lib/testing/manual-clock.js';
 import { TestNode, TOKEN, tokens, type NodeOptions } from './support/node.js';
 import { Trickle } from './support/trickle.js';
 import { clientClose, clientFrame, RawWire } from './support/wire.js';
@@ -169,7 +169,7 @@ describe('webSocket()', () => {
   });
 
   it('keeps a peer that reads, however late it finds the question, and ends one that stops', async () => {
-    const clock = new SteppedClock();
+    const clock = new ManualClock();
     const node = await start({
       clock,
       heartbeat: { intervalMs: 800, timeoutMs: 700 },

@@ -1,6 +1,6 @@
 import { jest } from '@jest/globals';
 import type { Socket } from 'node:net';
-import type { SteppedClock } from '../../../support/stepped-clock.js';
+import type { ManualClock } from '../../../../lib/testing/manual-clock.js';
 import type { TestNode } from './node.js';
 
 /** Publications of a round, far more than is read in one. */
@@ -21,9 +21,9 @@ export class Trickle {
   constructor(
     private readonly node: TestNode,
     private readonly socket: Socket,
-    private readonly clock: SteppedClock,
+    private readonly clock: ManualClock,
   ) {
-    jest.spyOn(performance, 'now').mockImplementation(() => clock.passedMs);
+    jest.spyOn(performance, 'now').mockImplementation(() => clock.now());
     socket.pause();
     socket.once('close', () => this.#read());
     socket.removeAllListeners('data').on('data', () => {

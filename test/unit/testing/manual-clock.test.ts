@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
-import { ManualClock } from '../../support/manual-clock.js';
+import { ManualClock } from '../../../lib/testing/manual-clock.js';
+import { ManualTurnClock } from '../../support/manual-turn-clock.js';
 
 describe('ManualClock', () => {
   test('runs due timers in the order of their times, then of their making, each at its time', () => {
@@ -29,20 +30,6 @@ describe('ManualClock', () => {
     expect(clock.waiting).toBe(0);
   });
 
-  test('runs in a turn what waited for it, not what is added meanwhile', () => {
-    const clock = new ManualClock();
-    const ran: string[] = [];
-    clock.turn(() => {
-      ran.push('first');
-      clock.turn(() => ran.push('next turn'));
-    });
-    expect(ran).toEqual([]);
-    clock.runTurn();
-    expect(ran).toEqual(['first']);
-    clock.runTurn();
-    expect(ran).toEqual(['first', 'next turn']);
-  });
-
   test('settles turns and promises that cause each other', async () => {
     const clock = new ManualClock();
     let rounds = 0;
@@ -62,5 +49,45 @@ describe('ManualClock', () => {
     clock.after(30, () => ran.push('last'));
     await clock.pass(30);
     expect(ran).toEqual(['chained@20', 'last']);
+  });
+
+  test('jumps as a process that stood still: what is due runs once, at the time when it ends', () => {
+    const clock = new ManualClock(0);
+    const ran: string[] = [];
+    const note = (name: string) => () => ran.push(`${name}@${clock.now()}`);
+    clock.every(10, note('tick'));
+    clock.after(45, note('late'));
+    clock.after(15, note('early'));
+    clock.after(12, () => clock.after(1, note('added')));
+    clock.after(101, note('never'));
+    clock.jump(100);
+    expect(ran).toEqual(['tick@100', 'early@100', 'late@100']);
+    clock.advance(10);
+    expect(ran.slice(3)).toEqual(['never@101', 'added@101', 'tick@110']);
+  });
+
+  test('ends turns by itself, and waits for them', async () => {
+    const clock = new ManualClock();
+    const ran: string[] = [];
+    clock.turn(() => ran.push('turn'));
+    expect(ran).toEqual([]);
+    await clock.settle();
+    expect(ran).toEqual(['turn']);
+  });
+});
+
+describe('ManualTurnClock', () => {
+  test('runs in a turn what waited for it, not what is added meanwhile', () => {
+    const clock = new ManualTurnClock();
+    const ran: string[] = [];
+    clock.turn(() => {
+      ran.push('first');
+      clock.turn(() => ran.push('next turn'));
+    });
+    expect(ran).toEqual([]);
+    clock.runTurn();
+    expect(ran).toEqual(['first']);
+    clock.runTurn();
+    expect(ran).toEqual(['first', 'next turn']);
   });
 });
