@@ -26,6 +26,7 @@ const librarySource = {
   '^nestjs-realtime/jwt$': '<rootDir>/lib/jwt.ts',
   '^nestjs-realtime/prometheus$': '<rootDir>/lib/prometheus.ts',
   '^nestjs-realtime/redis$': '<rootDir>/lib/redis.ts',
+  '^nestjs-realtime/testing$': '<rootDir>/lib/testing/index.ts',
   '^nestjs-realtime/throttler$': '<rootDir>/lib/throttler.ts',
 };
 
@@ -35,11 +36,11 @@ const nest11 = {
   '^jose$': '<rootDir>/test/nest11/node_modules/jose/dist/node/esm/index.js',
 };
 
-function project(name, { folder = name, mapper = {}, ignore = [], ...rest } = {}) {
+function project(name, { folder = name, root = 'test', mapper = {}, ignore = [], ...rest } = {}) {
   return {
     displayName: name,
     rootDir: import.meta.dirname,
-    testMatch: [`<rootDir>/test/${folder}/**/*.test.ts`],
+    testMatch: [`<rootDir>/${root}/${folder}/**/*.test.ts`],
     testPathIgnorePatterns: ['/node_modules/', '<rootDir>/test/package/quickstart/', ...ignore],
     modulePathIgnorePatterns: [
       '<rootDir>/dist/',
@@ -73,6 +74,8 @@ export default {
     project('browser', { mapper: librarySource }),
     project('cluster', { mapper: librarySource }),
     project('chaos', { mapper: librarySource }),
+    project('sample', { root: 'sample', folder: 'testing', mapper: librarySource }),
+    project('sample-nest11', { root: 'sample', folder: 'testing', mapper: { ...librarySource, ...nest11 } }),
     project('package'),
   ],
 };

@@ -31,21 +31,22 @@ async function step(name, work) {
   return failure === undefined;
 }
 
-/** Whether this run reaches test/<folder>, as far as the arguments tell. */
-function reaches(projectName, folder = projectName) {
+/** Whether this run reaches a project and its folder, as far as the arguments tell. */
+function reaches(projectName, folder = `test/${projectName}`) {
   const at = jestArguments.indexOf('--selectProjects');
   if (at >= 0) {
     const selected = jestArguments.slice(at + 1);
     const end = selected.findIndex((argument) => argument.startsWith('-'));
     return (end < 0 ? selected : selected.slice(0, end)).includes(projectName);
   }
-  const paths = jestArguments.filter((argument) => argument.startsWith('test/'));
-  return paths.length === 0 || paths.some((argument) => argument.startsWith(`test/${folder}`));
+  const paths = jestArguments.filter((argument) => /^(test|sample)\//.test(argument));
+  return paths.length === 0 || paths.some((argument) => argument.startsWith(folder));
 }
 
 async function prepare() {
   let ready = true;
-  if (reaches('e2e-nest11', 'e2e')) ready = (await step('Nest 11 for the tests', needNest11)) && ready;
+  const onNest11 = reaches('e2e-nest11', 'test/e2e') || reaches('sample-nest11', 'sample/testing');
+  if (onNest11) ready = (await step('Nest 11 for the tests', needNest11)) && ready;
   if (reaches('browser') || reaches('cluster')) {
     const found = async () => {
       process.env.CHROMIUM_PATH = await needChromium();

@@ -35,11 +35,12 @@ export class FaultyLink {
   readonly #server: Server;
   readonly #tcp: TcpLink;
 
-  private constructor(server: Server, tcp: TcpLink, targets: readonly LinkTarget[]) {
+  private constructor(server: Server, tcp: TcpLink, target: LinkTarget | readonly LinkTarget[]) {
     this.#server = server;
     this.#tcp = tcp;
     let turn = 0;
     this.route = () => {
+      const targets = Array.isArray(target) ? (target as readonly LinkTarget[]) : [target as LinkTarget];
       const ports = targets.map(portOf).filter((port) => port !== undefined);
       return ports[turn++ % ports.length] ?? 0;
     };
@@ -48,13 +49,13 @@ export class FaultyLink {
     server.on('upgrade', (incoming, socket, head) => this.#upgrade(incoming, socket, head));
   }
 
-  /** Listens on a free port of the loopback interface. The caller closes it. */
-  static async open(...targets: readonly LinkTarget[]): Promise<FaultyLink> {
+  /** Listens on a free port of the loopback interface. The caller closes it. An array of targets may change later. */
+  static async open(target: LinkTarget | readonly LinkTarget[]): Promise<FaultyLink> {
     const server = createServer();
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     const tcp = await TcpLink.open((server.address() as AddressInfo).port);
-    return new FaultyLink(server, tcp, targets);
+    return new FaultyLink(server, tcp, target);
   }
 
   /** Where clients connect. */

@@ -10,7 +10,7 @@ import type {
 } from '../../lib/hub/ports/broker.js';
 import { formatPosition, parsePosition } from '../../lib/protocol/position.js';
 import type { Position } from '../../lib/protocol/position.js';
-import type { LogSurgery } from '../support/log-surgery.js';
+import type { LogSurgery } from '../../lib/testing/log-surgery.js';
 import { HubNode } from '../support/hub-node.js';
 import { RecordingNode } from '../support/recording-node.js';
 

@@ -1,5 +1,5 @@
 import { memoryBroker } from '../../lib/brokers/memory.broker.js';
-import { memorySurgery } from '../support/log-surgery.js';
+import { memorySurgery } from '../../lib/testing/log-surgery.js';
 import { ManualClock } from '../../lib/testing/manual-clock.js';
 import { describeBroker } from './broker.conformance.js';
 import { describeRecords } from './records.conformance.js';

@@ -18,8 +18,8 @@ import {
   type Publication,
   type RealtimeModuleOptions,
 } from '../../lib/index.js';
-import { faultyBroker } from '../support/faulty-broker.js';
-import { memorySurgery } from '../support/log-surgery.js';
+import { faultyBroker } from '../../lib/testing/faulty-broker.js';
+import { memorySurgery } from '../../lib/testing/log-surgery.js';
 import { ChannelPeer } from './support/channel-peer.js';
 import { open as openPeer } from './support/gateway-peer.js';
 import { platforms, startApp, type RunningApp } from './support/platforms.js';

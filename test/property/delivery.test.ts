@@ -1,6 +1,6 @@
 import { describe, test } from '@jest/globals';
 import fc from 'fast-check';
-import type { AnnouncementFate, CallFate, CallName } from '../support/faulty-broker.js';
+import type { AnnouncementFate, CallFate, CallName } from '../../lib/testing/faulty-broker.js';
 import { runs, TIMEOUT_MS } from './runs.js';
 import { CHANNELS, World, type After, type Step, type WorldOptions } from './world.js';
 

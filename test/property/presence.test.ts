@@ -1,7 +1,7 @@
 import { describe, test } from '@jest/globals';
 import fc from 'fast-check';
 import { UserIdentity } from '../../lib/hub/identity.js';
-import type { AnnouncementFate, CallFate } from '../support/faulty-broker.js';
+import type { AnnouncementFate, CallFate } from '../../lib/testing/faulty-broker.js';
 import { Fleet } from '../support/fleet.js';
 import { Violation } from '../support/follower.js';
 import { ModelLog } from '../support/model-log.js';

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { UserIdentity } from '../../lib/hub/identity.js';
-import type { AnnouncementFate, CallFate } from '../support/faulty-broker.js';
+import type { AnnouncementFate, CallFate } from '../../lib/testing/faulty-broker.js';
 import { Fleet } from '../support/fleet.js';
 import type { TestLink } from '../support/test-link.js';
 import { runs, TIMEOUT_MS } from './runs.js';

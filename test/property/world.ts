@@ -1,5 +1,5 @@
 import type { ChannelOptions } from '../../lib/hub/definition.js';
-import type { CallName, CallFate, AnnouncementFate } from '../support/faulty-broker.js';
+import type { CallName, CallFate, AnnouncementFate } from '../../lib/testing/faulty-broker.js';
 import { makeTag } from '../../lib/protocol/position.js';
 import { Fleet, type FleetOptions } from '../support/fleet.js';
 import { Violation } from '../support/follower.js';

@@ -7,7 +7,7 @@ import type { Log } from '../../lib/hub/log.js';
 import { resolveSettings, type HubOptions } from '../../lib/hub/settings.js';
 import type { AppendItem } from '../../lib/hub/ports/broker.js';
 import type { Position } from '../../lib/protocol/position.js';
-import { FaultyBroker, type FaultySession } from './faulty-broker.js';
+import { FaultyBroker, type FaultySession } from '../../lib/testing/faulty-broker.js';
 import { ManualTurnClock } from './manual-turn-clock.js';
 import { LineCodec, TestLink, type LinkPeer } from './test-link.js';
 

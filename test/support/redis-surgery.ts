@@ -1,5 +1,5 @@
 import { RedisKeys } from '../../lib/brokers/redis-keys.js';
-import type { LogSurgery } from './log-surgery.js';
+import type { LogSurgery } from '../../lib/testing/log-surgery.js';
 
 /** Sends a command to whichever server has the key. */
 export type Send = (...command: (string | number)[]) => Promise<string>;

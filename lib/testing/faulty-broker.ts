@@ -1,7 +1,7 @@
-import { MemoryBroker } from '../../lib/brokers/memory.broker.js';
-import type { Broker, BrokerListener, BrokerSession, Envelope, PresenceChange } from '../../lib/hub/ports/broker.js';
-import type { RecordStore } from '../../lib/hub/ports/records.js';
-import { RealtimeException } from '../../lib/protocol/errors.js';
+import { MemoryBroker } from '../brokers/memory.broker.js';
+import type { Broker, BrokerListener, BrokerSession, Envelope, PresenceChange } from '../hub/ports/broker.js';
+import type { RecordStore } from '../hub/ports/records.js';
+import { RealtimeException } from '../protocol/errors.js';
 import { memorySurgery } from './log-surgery.js';
 import type { LogSurgery } from './log-surgery.js';
 
@@ -158,7 +158,8 @@ export class FaultySession implements BrokerSession {
     this.records = new Proxy(inner.records, {
       get: (store, name: keyof RecordStore) => {
         if (name === 'lasting') return store.lasting;
-        return (...args: unknown[]) => this.meet(name, () => (store[name] as (...args: unknown[]) => any)(...args));
+        return (...args: unknown[]) =>
+          this.meet(name, () => (store[name] as (...args: unknown[]) => Promise<unknown>)(...args));
       },
     });
   }

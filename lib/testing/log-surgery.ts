@@ -1,4 +1,4 @@
-import type { MemoryBroker } from '../../lib/brokers/memory.broker.js';
+import type { MemoryBroker } from '../brokers/memory.broker.js';
 
 /** What can happen to the data of a broker. */
 export interface LogSurgery {

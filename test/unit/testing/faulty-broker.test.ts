@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import { memoryBroker } from '../../../lib/brokers/memory.broker.js';
 import type { Retention } from '../../../lib/hub/ports/broker.js';
-import { faultyBroker } from '../../support/faulty-broker.js';
-import type { FaultyBroker, FaultySession } from '../../support/faulty-broker.js';
+import { faultyBroker } from '../../../lib/testing/faulty-broker.js';
+import type { FaultyBroker, FaultySession } from '../../../lib/testing/faulty-broker.js';
 import { RecordingNode } from '../../support/recording-node.js';
 
 const KEEP: Retention = { size: 100, ttlMs: 60_000, metaTtlMs: 120_000 };
