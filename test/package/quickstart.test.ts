@@ -60,7 +60,7 @@ describe.each(apps)('the tarball in a fresh application ($title)', ({ name, nest
     const script = `
       import { createRequire } from 'node:module';
       const require = createRequire(process.cwd() + '/package.json');
-      for (const entry of ['nestjs-realtime', 'nestjs-realtime/client', 'nestjs-realtime/jwt']) {
+      for (const entry of ['nestjs-realtime', 'nestjs-realtime/client', 'nestjs-realtime/jwt', 'nestjs-realtime/testing']) {
         const [imported, required] = [await import(entry), require(entry)];
         const names = Object.keys(imported).filter((name) => name !== 'default' && name !== 'module.exports');
         if (names.length === 0) throw new Error(entry + ' exports nothing');
@@ -74,13 +74,37 @@ describe.each(apps)('the tarball in a fresh application ($title)', ({ name, nest
   it('has a CommonJS copy that loads and exports the same names, for tools that know neither condition', async () => {
     const script = `
       const names = (module) => JSON.stringify(Object.keys(module).filter((name) => name !== '__esModule').sort());
-      for (const entry of ['index.js', 'client/index.js', 'jwt.js']) {
+      for (const entry of ['index.js', 'client/index.js', 'jwt.js', 'testing/index.js']) {
         const at = process.cwd() + '/node_modules/nestjs-realtime/dist/';
         if (names(require(at + 'cjs/' + entry)) !== names(require(at + 'esm/' + entry))) throw new Error(entry);
       }
       console.log('same');`;
     const printed = await run('node', ['--input-type=commonjs', '-e', script], { cwd: app.directory });
     expect(printed.trim()).toBe('same');
+  });
+
+  it('has a test kit that needs no runner', async () => {
+    const script = `
+      import 'reflect-metadata';
+      import { NestFactory } from '@nestjs/core';
+      import { createTestClient, FaultyLink } from 'nestjs-realtime/testing';
+      import { AppModule } from './dist/app.module.js';
+      const fastify = await import('@nestjs/platform-fastify').catch(() => undefined);
+      const adapter = fastify ? [new fastify.FastifyAdapter()] : [];
+      const app = await NestFactory.create(AppModule, ...adapter, { logger: false });
+      await app.listen(0, '127.0.0.1');
+      for (const transport of ['websocket', 'sse', 'long-polling']) {
+        const link = await FaultyLink.open(app);
+        const client = await createTestClient(app, { transport, through: link, channels: ['chat.' + transport] });
+        const other = await createTestClient(app);
+        await other.publish('chat.' + transport, 'message', { text: transport });
+        link.drop();
+        console.log((await client.next('message')).data.text);
+        for (const end of [client, other, link]) await end.close();
+      }
+      await app.close();`;
+    const printed = await run('node', ['--input-type=module', '-e', script], { cwd: app.directory });
+    expect(printed.trim().split('\n')).toEqual(['websocket', 'sse', 'long-polling']);
   });
 
   it('takes JSON Web Tokens in CommonJS, by the exports map and by the CommonJS copy', async () => {

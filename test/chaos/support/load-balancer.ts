@@ -5,7 +5,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { freePort, until } from '../../support/redis-server.js';
-import { reset } from '../../support/reset.js';
+import { reset } from '../../../lib/testing/reset.js';
 
 const children = new Set<ChildProcess>();
 process.on('exit', () => {
