@@ -4,13 +4,13 @@ import type { RecordConnection } from '../../../lib/hub/record-connection.js';
 import { SendTransport } from '../../../lib/transports/send.transport.js';
 import { sse } from '../../../lib/transports/sse.transport.js';
 import { get, pollWaits, post } from '../../support/polling-peer.js';
-import { SteppedClock } from '../../support/stepped-clock.js';
+import { ManualClock } from '../../../lib/testing/manual-clock.js';
 import { StreamPeer } from '../../support/stream-peer.js';
 import { EventStream } from './support/event-stream.js';
 import { TestNode, TOKEN, tokens, type NodeOptions } from './support/node.js';
 
 /** A tick of the heartbeat, and what follows from it. */
-async function letPass(clock: SteppedClock): Promise<void> {
+async function letPass(clock: ManualClock): Promise<void> {
   clock.advance(40);
   await new Promise(setImmediate);
 }
@@ -315,7 +315,7 @@ describe('streams of connections with records', () => {
   });
 
   it('asks for signs of life by comments; where none comes the stream ends, and the connection goes on', async () => {
-    const clock = new SteppedClock();
+    const clock = new ManualClock();
     const node = await start({ clock, heartbeat: { intervalMs: 1_000, timeoutMs: 1_000 } });
     const peer = await connect(at(node), { channels: { 'chat.a': null } });
     for (let i = 1; i <= 3; i++) {
