@@ -20,7 +20,7 @@ import {
 } from '../../lib/index.js';
 import { prometheus } from '../../lib/prometheus.js';
 import { Exposition } from '../support/exposition.js';
-import { faultyBroker } from '../support/faulty-broker.js';
+import { faultyBroker } from '../../lib/testing/faulty-broker.js';
 import { PollingPeer } from '../support/polling-peer.js';
 import { until } from '../support/redis-server.js';
 import { bootFailure } from './support/boot-failure.js';
