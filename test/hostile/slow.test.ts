@@ -54,7 +54,7 @@ describe.each(impatientPlatforms)('a request that does not end, on $name', (plat
     const { port } = await start(platform);
     const path = '/realtime/sse?channels=open';
     for (const length of ['Content-Length: 1000000', 'Transfer-Encoding: chunked']) {
-      const wire = await dribble(port, `POST ${path} HTTP/1.1\r\nHost: x\r\n${length}\r\n\r\n`, '1\r\nx\r\n');
+      const wire = await dribble(port, `PUT ${path} HTTP/1.1\r\nHost: x\r\n${length}\r\n\r\n`, '1\r\nx\r\n');
       await wire.ended;
       expect(wire.text).toMatch(/^HTTP\/1\.1 405 .*\r\nConnection: close\r\n/s);
     }
