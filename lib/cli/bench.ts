@@ -1,5 +1,5 @@
 import type { RealtimeClient } from '../client/client.js';
-import { jsonOrText, makeClient, type Command, type Terminal } from './command.js';
+import { jsonOrText, makeClient, within, type Command, type Terminal } from './command.js';
 import { describeTimes } from './histogram.js';
 
 /** How long a connection, and the last delivery, may take, ms. */
@@ -25,28 +25,23 @@ export const bench: Command = {
     const rate = args.number('rate', 0.1);
     const [name] = args.positionals;
     const clients: RealtimeClient[] = [];
-    /** When each position came, of each client. */
+    /** When each position came, at whichever client. */
     const arrived = new Map<string, number[]>();
-    const told = new Map<string, number>();
-    const tell = (what: string): void => void told.set(what, (told.get(what) ?? 0) + 1);
-    let deliveries = 0;
+    const told = new Tally();
     try {
       const openings = await paced(connections, openRate, terminal, 'connections', async () => {
         const client = makeClient(args);
         clients.push(client);
         const channel = client.channel(name!);
-        client.on('error', (error) => tell(error.message));
+        client.on('error', (error) => told.add(error.message));
         channel.on('error', () => undefined); // told by subscribe()
-        channel.on('lost', () => tell('publications were lost'));
+        channel.on('lost', () => told.add('publications were lost'));
         channel.on('*', (_data, { position }) => {
           const times = arrived.get(position);
-          deliveries++;
           if (times === undefined) arrived.set(position, [performance.now()]);
           else times.push(performance.now());
         });
-        const from = performance.now();
-        await within(channel.subscribe());
-        return performance.now() - from;
+        await within(WITHIN_MS, channel.subscribe());
       });
       report(terminal, `${openings.times.length} of ${connections} connections were subscribed`, openings.times);
       let failed = openings.failures;
@@ -57,19 +52,19 @@ export const bench: Command = {
         const sent = new Map<string, number>();
         const publishing = await paced(messages, rate, terminal, 'publications', async () => {
           const from = performance.now();
-          const position = await within(publisher.publish(event, data));
+          const position = await within(WITHIN_MS, publisher.publish(event, data));
           if (position !== null) sent.set(position, from);
-          return performance.now() - from;
         });
         const expected = sent.size * openings.times.length;
-        await until(() => [...sent.keys()].reduce((sum, key) => sum + (arrived.get(key)?.length ?? 0), 0) >= expected);
-        const delays = [...sent].flatMap(([position, at]) => (arrived.get(position) ?? []).map((time) => time - at));
+        const delaysNow = (): number[] =>
+          [...sent].flatMap(([position, at]) => (arrived.get(position) ?? []).map((time) => time - at));
+        await until(() => delaysNow().length >= expected);
+        const delays = delaysNow();
         report(terminal, `${sent.size} of ${messages} publications were answered`, publishing.times);
         report(terminal, `${delays.length} of ${expected} deliveries came`, delays);
         failed += publishing.failures + (expected - delays.length);
       }
-      for (const [what, count] of told) terminal.note(`${count} times: ${what}`);
-      terminal.note(`${deliveries} publications were received in all`);
+      told.note('what clients told', terminal);
       return failed === 0 ? 0 : 1;
     } finally {
       for (const client of clients) client.close();
@@ -77,52 +72,53 @@ export const bench: Command = {
   },
 };
 
-/** Does something so many times, so often a second; gives how long each took. */
+/** Does something so many times, so often a second; gives how long each took that succeeded. */
 async function paced(
   count: number,
   perSecond: number,
-  { progress, note, signal }: Terminal,
+  terminal: Terminal,
   what: string,
-  act: () => Promise<number>,
+  act: () => Promise<void>,
 ): Promise<{ times: number[]; failures: number }> {
   const start = performance.now();
   const times: number[] = [];
-  const failed = new Map<string, number>();
-  const acts: Promise<unknown>[] = [];
-  for (let i = 0; i < count && !signal.aborted; i++) {
+  const failed = new Tally();
+  const one = async (): Promise<void> => {
+    const from = performance.now();
+    try {
+      await act();
+      times.push(performance.now() - from);
+    } catch (error) {
+      failed.add((error as Error).message);
+    }
+    terminal.progress(`${what}: ${times.length} of ${count}`);
+  };
+  const begun: Promise<void>[] = [];
+  for (let i = 0; i < count && !terminal.signal.aborted; i++) {
     await pause(start + (i * 1_000) / perSecond - performance.now());
-    acts.push(
-      act()
-        .then(
-          (time) => void times.push(time),
-          (error: unknown) => {
-            const { message } = error as Error;
-            failed.set(message, (failed.get(message) ?? 0) + 1);
-          },
-        )
-        .finally(() => progress(`${what}: ${times.length} of ${count}`)),
-    );
+    begun.push(one());
   }
-  await Promise.all(acts);
-  for (const [message, times] of failed) note(`${what}: ${times} failed: ${message}`);
-  return { times, failures: acts.length - times.length };
+  await Promise.all(begun);
+  failed.note(`${what} that failed`, terminal);
+  return { times, failures: begun.length - times.length };
+}
+
+/** How often each message came. */
+class Tally {
+  readonly #counts = new Map<string, number>();
+
+  add(message: string): void {
+    this.#counts.set(message, (this.#counts.get(message) ?? 0) + 1);
+  }
+
+  note(title: string, { note }: Terminal): void {
+    for (const [message, count] of this.#counts) note(`${title}: ${count} times ${message}`);
+  }
 }
 
 function report({ out }: Terminal, title: string, times: readonly number[]): void {
   out(title);
   if (times.length > 0) for (const line of describeTimes(times)) out(`  ${line}`);
-}
-
-async function within<T>(promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`took longer than ${WITHIN_MS} ms`)), WITHIN_MS);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 async function until(condition: () => boolean): Promise<void> {

@@ -64,3 +64,23 @@ export function jsonOrText(text: string): unknown {
     return text;
   }
 }
+
+/** What is at a path below the hub's. */
+export function below(url: URL, subpath: string): URL {
+  const target = new URL(url);
+  target.pathname = `${url.pathname.replace(/\/$/, '')}/${subpath}`;
+  return target;
+}
+
+/** Rejects where something takes longer than so many ms. */
+export async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`took longer than ${ms} ms`)), ms);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

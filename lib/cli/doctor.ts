@@ -1,5 +1,5 @@
 import { WebSocket } from 'ws';
-import { credentialsOf, urlOf, type Command } from './command.js';
+import { below, credentialsOf, urlOf, within, type Command } from './command.js';
 
 /** What a check found. */
 interface Finding {
@@ -92,18 +92,8 @@ async function endpoint({ url, headers }: Patient): Promise<Finding[]> {
 /** Whether upgrades pass, and whether an idle WebSocket stays. */
 async function webSocket({ url, headers, idleMs }: Patient): Promise<Finding[]> {
   const check = 'websocket';
-  const target = new URL(url);
-  target.protocol = target.protocol.replace(/^http/, 'ws');
   const from = performance.now();
-  const socket = new WebSocket(target, { headers, handshakeTimeout: WITHIN_MS });
-  const opened = await new Promise<{ status?: number; error?: Error }>((resolve) => {
-    socket.once('open', () => resolve({}));
-    socket.once('unexpected-response', (request, response) => {
-      request.destroy();
-      resolve({ status: response.statusCode! });
-    });
-    socket.on('error', (error) => resolve({ error }));
-  });
+  const { socket, ...opened } = await openSocket(url, headers);
   if (opened.status === 401 || opened.status === 403 || opened.status === 429) {
     return [{ check, state: 'unknown', message: `the hub refuses with ${opened.status}: give --token, or wait` }];
   }
@@ -133,21 +123,33 @@ async function webSocket({ url, headers, idleMs }: Patient): Promise<Finding[]> 
 
 /** Whether pages of any host may connect. */
 async function foreignOrigin({ url, headers }: Patient): Promise<Finding[]> {
+  const check = 'origin';
+  const { socket, status, error } = await openSocket(url, { ...headers, Origin: FOREIGN });
+  socket.terminate();
+  if (status === 403) return [{ check, state: 'ok', message: 'pages of other hosts are refused' }];
+  if (status !== undefined || error !== undefined) {
+    return [{ check, state: 'unknown', message: `an upgrade is not answered by the hub: ${status ?? reason(error)}` }];
+  }
+  const fix = 'Name the hosts of your pages in `origins`; with cookies as credentials this is needed.';
+  return [{ check, state: 'warning', message: 'pages of any host may connect', fix }];
+}
+
+/** Tries an upgrade: it is open, or was answered with a status, or failed. */
+async function openSocket(
+  url: URL,
+  headers: Record<string, string>,
+): Promise<{ socket: WebSocket; status?: number; error?: Error }> {
   const target = new URL(url);
   target.protocol = target.protocol.replace(/^http/, 'ws');
-  const socket = new WebSocket(target, { headers: { ...headers, Origin: FOREIGN }, handshakeTimeout: WITHIN_MS });
-  const taken = await new Promise<boolean>((resolve) => {
-    socket.once('open', () => resolve(true));
-    socket.once('unexpected-response', (request) => {
+  const socket = new WebSocket(target, { headers, handshakeTimeout: WITHIN_MS });
+  return new Promise((resolve) => {
+    socket.once('open', () => resolve({ socket }));
+    socket.once('unexpected-response', (request, response) => {
       request.destroy();
-      resolve(false);
+      resolve({ socket, status: response.statusCode! });
     });
-    socket.on('error', () => resolve(false));
+    socket.on('error', (error) => resolve({ socket, error }));
   });
-  socket.terminate();
-  if (!taken) return [{ check: 'origin', state: 'ok', message: 'pages of other hosts are refused' }];
-  const fix = 'Name the hosts of your pages in `origins`; with cookies as credentials this is needed.';
-  return [{ check: 'origin', state: 'warning', message: 'pages of any host may connect', fix }];
 }
 
 /** Whether a stream arrives as it is written, and whether an idle one stays. */
@@ -160,7 +162,8 @@ async function eventStream({ url, headers, channel, idleMs }: Patient): Promise<
   const from = performance.now();
   let response: Response;
   try {
-    response = await timely(
+    response = await within(
+      WITHIN_MS,
       fetch(target, { headers: { ...headers, Accept: 'text/event-stream' }, signal: abort.signal }),
     );
   } catch {
@@ -178,7 +181,7 @@ async function eventStream({ url, headers, channel, idleMs }: Patient): Promise<
   }
   const reader = response.body!.getReader();
   try {
-    const first = await timely(reader.read()).catch(() => undefined);
+    const first = await within(WITHIN_MS, reader.read()).catch(() => undefined);
     if (first === undefined) {
       const fix = 'Turn off buffering and compression of text/event-stream in the proxy.';
       return [
@@ -254,24 +257,6 @@ async function polling({ url, headers, idleMs }: Patient): Promise<Finding[]> {
     return [{ check, state: 'failure', message: `a poll is answered ${status} after ${seconds} s`, fix }];
   } catch (error) {
     return [{ check, state: 'failure', message: `a poll is not answered: ${reason(error)}`, fix }];
-  }
-}
-
-function below(url: URL, subpath: string): URL {
-  const target = new URL(url);
-  target.pathname = `${url.pathname.replace(/\/$/, '')}/${subpath}`;
-  return target;
-}
-
-async function timely<T>(promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>(
-    (_resolve, reject) => (timer = setTimeout(() => reject(new Error('late')), WITHIN_MS)),
-  );
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }
 

@@ -1,4 +1,4 @@
-import { credentialsOf, urlOf, type Command } from './command.js';
+import { below, credentialsOf, urlOf, type Command } from './command.js';
 
 /** A sample of a page of metrics in the text format of Prometheus. */
 interface Sample {
@@ -24,8 +24,7 @@ export const stats: Command = {
   },
   async run(args, { out, note, signal }) {
     const seconds = args.number('seconds', 1);
-    const url = urlOf(args);
-    url.pathname = `${url.pathname.replace(/\/$/, '')}/metrics`;
+    const url = below(urlOf(args), 'metrics');
     const headers = credentialsOf(args);
     const read = async (): Promise<Sample[] | string> => {
       const response = await fetch(url, { headers, signal: AbortSignal.any([signal, AbortSignal.timeout(15_000)]) });

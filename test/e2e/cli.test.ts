@@ -113,10 +113,9 @@ describe.each(platforms)('the command line on $name', (platform) => {
     expect(out).toMatch(/10 of 10 connections were subscribed\n {2}p50 /);
     expect(out).toContain('5 of 5 publications were answered');
     expect(out).toMatch(/50 of 50 deliveries came\n {2}p50 .*\n.*█/);
-    expect(err).toContain('50 publications were received in all');
-    expect(code).toBe(0);
+    expect([code, err]).toEqual([0, '']);
     const refused = await run(['bench', 'news', '--connections', '1', '--messages', '2'], env);
-    expect(refused).toMatchObject({ code: 1, err: expect.stringContaining('2 failed') });
+    expect(refused).toMatchObject({ code: 1, err: expect.stringContaining('publications that failed: 2 times') });
   });
 
   it('says where numbers are not served', async () => {
