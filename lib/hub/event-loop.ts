@@ -1,7 +1,7 @@
 import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks';
 
-/** How often it is looked whether the event loop comes round, ms. */
-const RESOLUTION_MS = 10;
+/** How often it is looked whether the event loop comes round, ms: each look wakes an idle process. */
+const RESOLUTION_MS = 50;
 
 /** How late the event loop is: the longest time that something had to wait for it, of the last second. */
 export class EventLoop {
