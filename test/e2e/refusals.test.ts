@@ -1,5 +1,11 @@
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { HttpException, Injectable, type CanActivate, type ExecutionContext } from '@nestjs/common';
+import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import {
+  HttpException,
+  Injectable,
+  type CanActivate,
+  type ExecutionContext,
+  type INestApplication,
+} from '@nestjs/common';
 import type { IncomingMessage } from 'node:http';
 import {
   longPolling,
@@ -11,6 +17,7 @@ import {
   webSocket,
   type Authenticator,
 } from '../../lib/index.js';
+import { Hub } from '../../lib/hub/hub.js';
 import { get, PollingPeer, post } from '../support/polling-peer.js';
 import { secret } from '../support/secrets.js';
 import { WatchedLogger } from '../support/watched-logger.js';
@@ -67,6 +74,8 @@ const CASES: [what: string, headers: () => Record<string, string>, status: numbe
   ['an authenticator that fails', () => bearer('broken'), 500, 'internal'],
 ];
 
+const quiet = (app: INestApplication): void => app.useLogger(new WatchedLogger());
+
 describe.each(platforms)('refusals on $name', (platform) => {
   let app: RunningApp;
   let realtime: RealtimeService;
@@ -79,9 +88,7 @@ describe.each(platforms)('refusals on $name', (platform) => {
       transports: [webSocket(), sse(), longPolling()],
       limits: { handshakesPerAddress: false },
     });
-    app = await startApp(platform, { imports: [module], providers: [Guard] }, (created) =>
-      created.useLogger(new WatchedLogger()),
-    );
+    app = await startApp(platform, { imports: [module], providers: [Guard] }, quiet);
     realtime = app.app.get(RealtimeService);
     await realtime.revokeToken('ann-gone');
   });
@@ -103,6 +110,43 @@ describe.each(platforms)('refusals on $name', (platform) => {
         body: { error: { code: 'rejected', details: { short: 'and stout' } } },
       });
     });
+  });
+
+  it.each(Object.entries(handshakes))('of %s past a limit say when to come back', async (_, ask) => {
+    const module = RealtimeModule.forRoot({
+      auth,
+      channels: { news: {} },
+      limits: { handshakesPerAddress: 1, handshakesPerSecond: false },
+    });
+    const limited = await startApp(platform, { imports: [module] }, quiet);
+    jest.spyOn(Date, 'now').mockReturnValue(Date.now()); // no allowance comes back, however slow the machine is
+    try {
+      for (let i = 0; i < 2; i++) expect((await ask(limited, bearer('eve'))).status).toBe(401);
+      const told = await ask(limited, bearer('eve'));
+      expect([told.status, told.body.error.code]).toEqual([429, 'rate_limited']);
+      expect(Number(told.headers['retry-after'])).toBe(Math.ceil(told.body.error.retryAfterMs / 1_000));
+    } finally {
+      jest.restoreAllMocks();
+      await limited.close();
+    }
+  });
+
+  it('of a node that goes away say when to come back', async () => {
+    const module = RealtimeModule.forRoot({ auth, channels: { news: {} } });
+    const leaving = await startApp(platform, { imports: [module] }, quiet);
+    const peer = await PollingPeer.connect(() => `${leaving.url}/realtime`, { headers: bearer('ann') });
+    await leaving.app.get(Hub).drain();
+    const { pass } = peer;
+    const asked = [
+      ...Object.values(handshakes).map((ask) => ask(leaving, bearer('ann'))),
+      post(`${leaving.url}/realtime/poll`, { pass }).reply,
+      post(`${leaving.url}/realtime/send`, { pass, seq: 1, frames: [{ event: 'x' }] }).reply,
+    ];
+    for (const { status, headers, body } of await Promise.all(asked)) {
+      expect([status, body.error.code]).toEqual([503, 'draining']);
+      expect(Number(headers['retry-after'])).toBeGreaterThanOrEqual(1);
+    }
+    await leaving.close();
   });
 
   describe.each(['poll', 'send'])('of a %s with a pass', (subpath) => {
