@@ -30,7 +30,7 @@ export class Call {
   #inFlight = true;
   #cancelled = false;
   #stop: (() => void) | undefined;
-  /** When it began, until its handler has ended or returned a stream. */
+  /** When it began, where its time is taken, until its handler has ended or returned a stream; else 0. */
   #begun: number;
 
   constructor(
@@ -40,8 +40,10 @@ export class Call {
     readonly event: string,
     /** What names this call over all its attempts, where a peer repeats what it sent: for `@SendKey()`. */
     readonly key?: string,
+    /** What counts its event. */
+    private readonly tally = meter.event(event),
   ) {
-    this.#begun = meter.event(event).begin();
+    this.#begun = tally.begin();
     caller.framesInFlight++;
     if (id !== undefined) caller.calls.add(this);
   }
@@ -111,7 +113,7 @@ export class Call {
 
   #timed(): void {
     if (this.#begun === 0) return;
-    this.meter.event(this.event).end(this.#begun);
+    this.tally.end(this.#begun);
     this.#begun = 0;
   }
 

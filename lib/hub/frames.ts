@@ -90,7 +90,8 @@ export class Frames {
       connection.refuse(frame.id, 'bad_frame', frame.bad);
       return;
     }
-    this.meter.event(frame.event).add(bytes);
+    const tally = this.meter.event(frame.event);
+    tally.add(bytes);
     if (frame.event === '$pong') {
       connection.reply(frame.id, 'null');
       return;
@@ -98,7 +99,7 @@ export class Frames {
     switch (connection.phase) {
       case 'open':
         if (this.#holding) this.#hold(connection, frame, text.length);
-        else this.#serve(connection, frame);
+        else this.#serve(connection, frame, tally);
         return;
       case 'opening':
         this.#hold(connection, frame, text.length);
@@ -181,7 +182,7 @@ export class Frames {
     );
   }
 
-  #serve(connection: Connection, frame: InboundFrame): void {
+  #serve(connection: Connection, frame: InboundFrame, tally = this.meter.event(frame.event)): void {
     const { id, event, data } = frame;
     if (connection.framesInFlight >= this.maxInFlight && !this.#makesRoom(connection, event)) {
       this.#refuseMore(connection, id);
@@ -189,7 +190,7 @@ export class Frames {
     }
     if (event.charCodeAt(0) !== 36 /* $ */) {
       connection.spoke = true;
-      const call = new Call(connection, this.meter, id, event);
+      const call = new Call(connection, this.meter, id, event, undefined, tally);
       if (this.host.application.handle(connection, data, call)) return;
       call.handled();
       if (id === undefined && connection.hasMessageListeners) return;
@@ -205,7 +206,6 @@ export class Frames {
     const reply = (json: string): void => connection.reply(id, json);
     const frames = event === '$cancel' ? 0 : 1; // it ends at once
     connection.framesInFlight += frames;
-    const tally = this.meter.event(event);
     const begun = tally.begin();
     serve
       .call(this, connection, data, reply)
