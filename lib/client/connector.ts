@@ -37,7 +37,7 @@ export interface StateDetails {
 export interface ConnectorHost {
   readonly client: string;
   /** The channels that `$resume` names, with their positions. */
-  resumeChannels(): [name: string, position: Position | null][];
+  resumeChannels(): ResumeChannels;
   readonly position: (channel: string) => Position | undefined;
   /** The smallest history window of the subscribed channels; Infinity if none has history. */
   windowMs(): number;
@@ -56,6 +56,7 @@ export interface ConnectorHost {
 }
 
 type Handlers = Pick<LinkContext, 'onAlive' | 'onFrame' | 'onEnd'>;
+type ResumeChannels = readonly [name: string, position: Position | null][];
 
 const RESUME_ID = 0;
 /** More than `$resume` has besides its data. */
@@ -87,8 +88,6 @@ export class Connector {
   /** Stops what runs beside: the time limit of an attempt, or the look for a better transport. */
   #stop: (() => void) | undefined;
   #cancelSuspend: (() => void) | undefined;
-  /** Goes on with an attempt that waits for a channel. */
-  #goOn: (() => void) | undefined;
   #stopWakeUps: (() => void) | undefined;
   /** Attempts that failed in a row. */
   failures = 0;
@@ -123,9 +122,8 @@ export class Connector {
     return this.#options.transports[this.#choice.current]!;
   }
 
-  /** Starts to connect, if the client is closed. The channels of this turn are in. */
+  /** Starts to connect, if the client is closed. */
   open(): void {
-    if (this.#goOn) queueMicrotask(this.#goOn);
     if (this.#state !== 'closed') return;
     this.#choice.begin(this.#options.clock.now());
     this.#token = new TokenSource(this.#options.token);
@@ -180,8 +178,7 @@ export class Connector {
     if (this.#cancelAttempt) {
       this.#choice.back();
       this.#schedule();
-    } else if (this.#used.needsChannel) this.#watchdog.check();
-    else if (this.#openedAt !== undefined) {
+    } else if (this.#openedAt !== undefined) {
       // A socket tells nothing while its network is gone: a question that the hub always answers does.
       this.#link?.send('{"id":"wake","event":"$cancel","data":{"id":0}}');
       this.#watchdog.expect(WAKE_MS);
@@ -214,11 +211,6 @@ export class Connector {
     const counts = () => current === this.#current;
     if (!counts() || this.#link) return;
     this.#stop?.();
-    if (transports.every(({ needsChannel }) => needsChannel) && this.#host.resumeChannels().length === 0) {
-      // Nobody would answer, and no other transport would do better.
-      this.#goOn = () => this.#openLink(current, token);
-      return;
-    }
     this.#sentAt = clock.now();
     const limit = (ms: number) => {
       this.#stop?.();
@@ -234,7 +226,7 @@ export class Connector {
       if (isSilent) limit(connectTimeoutMs);
       isSilent = false;
     };
-    const link = this.#dial(this.#choice.current, token, Infinity, {
+    const link = this.#dial(this.#choice.current, token, this.#host.resumeChannels(), {
       onAlive: () => counts() && heard(),
       onFrame: (frame) => {
         if (!counts()) return;
@@ -248,7 +240,7 @@ export class Connector {
   }
 
   /** Makes a link and sends `$resume`, with as many channels as a frame takes: the others are subscribed once it is open. */
-  #dial(transport: number, token: string | null, maxChannels: number, handlers: Handlers): ClientLink {
+  #dial(transport: number, token: string | null, channels: ResumeChannels, handlers: Handlers): ClientLink {
     const { url, clock, backoff, transports } = this.#options;
     const { client, position } = this.#host;
     const link = transports[transport]!.open({
@@ -262,7 +254,6 @@ export class Connector {
       ...handlers,
     });
     let room = this.maxFrameBytes - byteLength(JSON.stringify([client, token])) - ENVELOPE_BYTES;
-    const channels = this.#host.resumeChannels().slice(0, maxChannels);
     const fitting = channels.filter((channel) => (room -= byteLength(JSON.stringify(channel))) > 0);
     const data: ResumeData = { client, channels: Object.fromEntries(fitting) };
     if (token !== null) data.token = token;
@@ -323,7 +314,7 @@ export class Connector {
    * answered there.
    */
   async #probe(): Promise<void> {
-    const { clock, backoff, transports } = this.#options;
+    const { clock, backoff } = this.#options;
     const { target } = this.#choice;
     let link: ClientLink | undefined;
     const stop = () => {
@@ -339,8 +330,7 @@ export class Connector {
     try {
       const token = await this.#token.get();
       if (this.#stop !== stop) return;
-      // Without a channel a stream cannot be tried.
-      link = this.#dial(target, token, transports[target]!.needsChannel ? 1 : 0, {
+      link = this.#dial(target, token, [], {
         onAlive: () => {},
         onEnd: () => {},
         onFrame: ({ id, error }) => {

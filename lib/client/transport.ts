@@ -57,8 +57,6 @@ export interface ClientLink {
 /** Makes links over one kind of wire. What `open()` throws counts as an attempt that failed. */
 export interface ClientTransport {
   readonly name: string;
-  /** Its links are nothing without a channel. @defaultValue false */
-  readonly needsChannel?: boolean;
   open(context: LinkContext): ClientLink;
 }
 

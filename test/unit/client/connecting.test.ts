@@ -322,15 +322,6 @@ describe('a device that wakes up', () => {
     expect(rig.client.state).toBe('waiting');
     rig.client.close();
   });
-
-  test('looks at the time alone where nothing can be asked', async () => {
-    const rig = await openRig({ transports: [new FakeTransport('sse', true), new FakeTransport()] }, 'chat');
-    rig.wake();
-    await after(rig, 10_000);
-    expect(rig.client.state).toBe('open');
-    expect(rig.link.sent).toHaveLength(1);
-    rig.client.close();
-  });
 });
 
 describe('a $resume that would be too large for a frame', () => {

@@ -81,10 +81,7 @@ export class FakeTransport implements ClientTransport {
   /** Called with each new link, e.g. to open or end it. */
   onOpen: (link: FakeLink) => void = () => {};
 
-  constructor(
-    readonly name = 'fake',
-    readonly needsChannel = false,
-  ) {}
+  constructor(readonly name = 'fake') {}
 
   open(context: LinkContext): ClientLink {
     const link = new FakeLink(context, context.clock.now());
