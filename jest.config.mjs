@@ -26,6 +26,7 @@ const librarySource = {
   '^nestjs-realtime/jwt$': '<rootDir>/lib/jwt.ts',
   '^nestjs-realtime/prometheus$': '<rootDir>/lib/prometheus.ts',
   '^nestjs-realtime/redis$': '<rootDir>/lib/redis.ts',
+  '^nestjs-realtime/terminus$': '<rootDir>/lib/terminus.ts',
   '^nestjs-realtime/testing$': '<rootDir>/lib/testing/index.ts',
   '^nestjs-realtime/throttler$': '<rootDir>/lib/throttler.ts',
 };

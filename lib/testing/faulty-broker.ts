@@ -165,7 +165,7 @@ export class FaultySession implements BrokerSession {
   }
 
   get available(): boolean {
-    return this.inner.available;
+    return !this.faults.paused && this.inner.available;
   }
 
   close(): Promise<void> {

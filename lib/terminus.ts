@@ -1,0 +1,5 @@
+export {
+  RealtimeHealthIndicator,
+  type RealtimeHealthDetails,
+  type RealtimeHealthResult,
+} from './nest/health.indicator.js';
