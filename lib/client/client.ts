@@ -6,9 +6,10 @@ import { Connector, type ClientState, type StateDetails } from './connector.js';
 import { makeDeferred, type Deferred } from './deferred.js';
 import { Emitter } from './emitter.js';
 import { errorOf, exceptionOf } from './failures.js';
-import { resolveOptions, type ClientOptions } from './options.js';
+import type { ClientOptions } from './options.js';
 import { makeRandomId } from './random-id.js';
 import { Requests } from './requests.js';
+import { resolveShared } from './sharing.js';
 import { Subscription, type SubscriptionHost } from './subscription.js';
 import type { ClientLink, IncomingFrame } from './transport.js';
 
@@ -81,7 +82,7 @@ export class RealtimeClient {
    * @throws TypeError for an address or transports that cannot be used
    */
   constructor(url: string | URL, options: ClientOptions = {}) {
-    const resolved = resolveOptions(url, options);
+    const resolved = resolveShared(url, options);
     const { clock, backoff } = resolved;
     this.#emitter = new Emitter((error) => this.#report(error));
     this.#requests = new Requests(resolved);

@@ -34,6 +34,15 @@ export interface ClientOptions {
    * @defaultValue false
    */
   receiveOnly?: boolean;
+  /**
+   * Shares one connection among the tabs of a browser: the clients of this origin with the same address and the same name
+   * here. Name the user in it: whose tab holds the connection, as that user all of them are. Channels, answers and recovery
+   * stay each tab's own. What is sent to the connection or the user and not to a channel reaches all tabs, limits count for
+   * all together, and `transport` is `shared`. `receiveOnly` decides only which transport comes first. Where the browser
+   * has no Web Locks (a page that is not secure) each tab has its own connection.
+   * @defaultValue a connection for this client alone
+   */
+  share?: string;
   /** How the client comes back after a failure. */
   backoff?: BackoffOptions;
   /** Bounds what waits for a link; one request more rejects with `rate_limited`. */
@@ -162,7 +171,7 @@ function resolveTransport(name: TransportName | ClientTransport, options: Client
     fetchLike &&
     lazyTransport(name, async () => {
       const { httpTransport } = await import('./http.transports.js');
-      return httpTransport(name, fetchLike, options.receiveOnly);
+      return httpTransport(name, fetchLike, options.receiveOnly && options.share === undefined);
     })
   );
 }
