@@ -1,14 +1,12 @@
-import type { ErrorBody } from '../protocol/errors.js';
-import type { ConnectedData, LostData, SubscribeData } from '../protocol/frames.js';
+import type { ConnectedData, SubscribeData } from '../protocol/frames.js';
 import type { Position } from '../protocol/position.js';
 import type { ClientState, Connector, ConnectorHost, StateDetails } from './connector.js';
-import { lockOf, offsetOf, type TabMessage } from './tab-messages.js';
+import { SharedChannel } from './shared-channel.js';
+import { lockOf, type TabMessage } from './tab-messages.js';
 import type { ClientLink, IncomingFrame } from './transport.js';
 
 /** The ids of an exchange may be longer than those of its tabs. */
 const ID_BYTES = 16;
-/** So many frames that wait for a tab to catch up end its link. */
-const MAX_HELD = 10_000;
 
 type Answer = (frame: IncomingFrame) => void;
 
@@ -20,38 +18,18 @@ interface Session {
   open: boolean;
 }
 
-/** A session in a channel. */
-interface Seat {
-  /** It has the publications up to here. */
-  offset: number;
-  /** Frames for it while it catches up. */
-  held?: IncomingFrame[];
-  /** Answers its `$subscribe`, where that was not done yet. */
-  refuse?: () => void;
-}
-
-/** A channel that tabs are subscribed to, with the one subscription of the connection. */
-interface SharedChannel {
-  readonly name: string;
-  /** Where the subscription is. */
-  position: Position;
-  /** Of the subscription; until it is there, what tabs ask for waits. */
-  answer?: SubscribeData;
-  readonly waiting: (() => void)[];
-  readonly seats: Map<Session, Seat>;
-}
-
-/** The place of a publication or a marker in its channel. */
-interface Place {
-  readonly offset: number;
-  readonly tag: string;
-}
-
 /** A frame of a tab. */
 interface TabFrame {
   readonly id?: unknown;
   readonly event?: string;
   readonly data?: unknown;
+}
+
+/** A channel that tabs are subscribed to. */
+interface Entry {
+  readonly channel: SharedChannel<Session>;
+  /** What tabs ask for until the connection is subscribed. */
+  readonly waiting: (() => void)[];
 }
 
 /**
@@ -64,7 +42,7 @@ export class Exchange {
   readonly #locks: LockManager;
   readonly #connector: Connector;
   readonly #sessions = new Map<string, Session>();
-  readonly #channels = new Map<string, SharedChannel>();
+  readonly #entries = new Map<string, Entry>();
   readonly #asked = new Map<number, { session: Session; id: unknown; answer: Answer }>();
   #lastId = 0;
   #link: ClientLink | undefined;
@@ -80,7 +58,7 @@ export class Exchange {
     this.#connector = connect({
       client: crypto.randomUUID(),
       resumeChannels: () => [],
-      position: (channel) => this.#channels.get(channel)?.position,
+      position: (channel) => this.#entries.get(channel)?.channel.position,
       windowMs: () => Infinity,
       onState: (state, details) => this.#state(state, details),
       onConnected: (data) => (this.#connected = data),
@@ -90,7 +68,7 @@ export class Exchange {
       onLost: () => {
         this.#link = undefined;
         this.#asked.clear();
-        this.#channels.clear();
+        this.#entries.clear();
       },
       // The clients of the tabs tell of it themselves: how their links end, and what becomes of their tokens.
       onError: () => {},
@@ -133,7 +111,7 @@ export class Exchange {
     for (const [id, { session: of }] of this.#asked) {
       if (of === session) this.#link?.send(JSON.stringify({ event: '$cancel', data: { id } }));
     }
-    for (const channel of this.#channels.values()) this.#stand(session, channel);
+    for (const { channel } of this.#entries.values()) channel.leave(session);
   }
 
   #opened(connection: string, link: ClientLink): void {
@@ -168,8 +146,8 @@ export class Exchange {
     this.#tabs.postMessage({ to, end });
   }
 
-  #tell(sessions: Iterable<Session>, frame: IncomingFrame): void {
-    this.#tabs.postMessage({ to: Array.from(sessions, ({ link }) => link), frame });
+  #tell(sessions: readonly Session[], frame: IncomingFrame): void {
+    this.#tabs.postMessage({ to: sessions.map(({ link }) => link), frame });
   }
 
   /** Takes a frame of a tab. */
@@ -178,7 +156,12 @@ export class Exchange {
     if (event === '$subscribe') this.#subscribe(session, frame);
     else if (event === '$unsubscribe') this.#unsubscribe(session, frame);
     else if (event === '$cancel') this.#cancel(session, frame);
-    else if (id === undefined) this.#link?.send(JSON.stringify(frame));
+    else this.#pass(session, frame, id);
+  }
+
+  /** Gives a frame of a tab to the hub, and the tab the answer. */
+  #pass(session: Session, frame: TabFrame, id: unknown): void {
+    if (id === undefined) this.#link?.send(JSON.stringify(frame));
     else this.#ask(session, frame, (answer) => this.#tell([session], { ...answer, id }));
   }
 
@@ -191,111 +174,51 @@ export class Exchange {
   #cancel(session: Session, frame: TabFrame): void {
     const theirs = (frame.data as { id: unknown }).id;
     const [id = 0] = [...this.#asked].find(([, asked]) => asked.session === session && asked.id === theirs) ?? [];
-    const cancel = { ...frame, data: { id } };
-    if (frame.id === undefined) this.#link?.send(JSON.stringify(cancel));
-    else this.#ask(session, cancel, (answer) => this.#tell([session], { ...answer, id: frame.id }));
+    this.#pass(session, { ...frame, data: { id } }, frame.id);
   }
 
   #subscribe(session: Session, frame: TabFrame): void {
     const { channel: name, since } = frame.data as { channel: string; since?: Position };
-    const channel = this.#channels.get(name);
-    if (channel?.answer) this.#join(session, frame, channel, since);
-    else if (channel) channel.waiting.push(() => this.#subscribe(session, frame));
-    else this.#enter(session, frame, name);
+    const entry = this.#entries.get(name);
+    if (!entry) this.#enter(session, frame, name);
+    else if (!entry.channel.isLive) entry.waiting.push(() => this.#subscribe(session, frame));
+    else if (this.#sessions.has(session.link)) {
+      entry.channel.join(session, since, (answer) => this.#tell([session], { id: frame.id, ...answer }));
+    }
   }
 
-  /** The first one in a channel. */
+  /** The first one in a channel subscribes the connection; whoever else asks waits. */
   #enter(session: Session, frame: TabFrame, name: string): void {
-    const channel: SharedChannel = { name, position: '', waiting: [], seats: new Map() };
-    this.#channels.set(name, channel);
+    const channel = new SharedChannel<Session>(name, {
+      tell: (...args) => this.#tell(...args),
+      readHistory: (of, since, answer) => this.#ask(of, { event: '$history', data: { channel: name, since } }, answer),
+      drop: ({ link }) => this.#end([link], { code: 1006, reason: 'Catches up too slowly' }),
+      onEmpty: () => {
+        if (this.#entries.get(name)?.channel !== channel) return;
+        this.#entries.delete(name);
+        this.#link?.send(JSON.stringify({ event: '$unsubscribe', data: { channel: name } }));
+      },
+    });
+    const entry: Entry = { channel, waiting: [] };
+    this.#entries.set(name, entry);
     this.#ask(session, frame, (answer) => {
-      if (answer.error) this.#channels.delete(name);
-      else {
-        channel.answer = answer.data as SubscribeData;
-        channel.position = channel.answer.position;
-        channel.seats.set(session, { offset: 0 });
-        // It may have gone while it was subscribed.
-        if (!this.#sessions.has(session.link)) channel.seats.delete(session);
-      }
+      if (answer.error) this.#entries.delete(name);
+      else channel.begin(session, answer.data as SubscribeData);
       this.#tell([session], { ...answer, id: frame.id });
-      for (const next of channel.waiting.splice(0)) next();
-      this.#leaveEmpty(channel);
+      for (const next of entry.waiting.splice(0)) next();
+      // It may have gone while it was subscribed.
+      if (!this.#sessions.has(session.link)) channel.leave(session);
     });
   }
 
-  /** A further one: it gets what it missed, up to where the channel is, and from there on what all get. */
-  #join(session: Session, frame: TabFrame, channel: SharedChannel, since: Position | undefined): void {
-    if (!this.#sessions.has(session.link)) return;
-    const { size, windowMs } = channel.answer!;
-    const { position } = channel;
-    const answer = (data: object) => this.#tell([session], { id: frame.id, data: { size, windowMs, ...data } });
-    const seat: Seat = channel.seats.get(session) ?? { offset: 0 };
-    if (since === undefined || since === position || channel.seats.has(session)) {
-      channel.seats.set(session, seat);
-      answer(since === undefined ? { position } : { position, recovered: true, until: position });
-      return;
-    }
-    seat.held = [];
-    seat.refuse = () => {
-      const error = { code: 'rejected', message: 'The channel was left before it was entered' };
-      this.#tell([session], { id: frame.id, error });
-    };
-    channel.seats.set(session, seat);
-    const end = offsetOf(position);
-    const read = (from: Position) => {
-      const data = { channel: channel.name, since: from };
-      this.#ask(session, { event: '$history', data }, ({ data, error }) => {
-        if (channel.seats.get(session) !== seat) return;
-        const code = (error as ErrorBody | undefined)?.code;
-        if (code && seat.refuse && code !== 'position_lost') {
-          channel.seats.delete(session);
-          this.#tell([session], { id: frame.id, error });
-          this.#leaveEmpty(channel);
-          return;
-        }
-        const { publications } = (data ?? { publications: [] }) as { publications: Place[] };
-        if (code && !seat.refuse) {
-          this.#tell([session], { channel: channel.name, event: '$lost', data: { position, reason: 'trimmed' } });
-        } else if (seat.refuse) {
-          answer(code ? { position, recovered: false } : { position: since, recovered: true, until: position });
-          delete seat.refuse;
-        }
-        const missed = publications.filter(({ offset }) => offset <= end);
-        for (const item of missed) this.#tell([session], { channel: channel.name, ...item });
-        const last = missed.at(-1);
-        if (last && last.offset < end) read(after(from, last));
-        else {
-          seat.offset = code ? end : Math.max(end, offsetOf(since));
-          const { held = [] } = seat;
-          delete seat.held;
-          for (const next of held) this.#tell(this.#takers(next, [[session, seat]]), next);
-        }
-      });
-    };
-    read(since);
-  }
-
   #unsubscribe(session: Session, frame: TabFrame): void {
-    const channel = this.#channels.get((frame.data as { channel: string }).channel);
-    if (channel && !channel.answer) {
-      channel.waiting.push(() => this.#unsubscribe(session, frame));
-      return;
+    const entry = this.#entries.get((frame.data as { channel: string }).channel);
+    if (!entry) this.#pass(session, frame, frame.id);
+    else if (!entry.channel.isLive) entry.waiting.push(() => this.#unsubscribe(session, frame));
+    else {
+      entry.channel.leave(session);
+      this.#tell([session], { id: frame.id, data: null });
     }
-    if (channel) this.#stand(session, channel);
-    // Behind what it was told before: the hub answers in order, and so does this.
-    if (frame.id !== undefined) this.#tell([session], { id: frame.id, data: null });
-  }
-
-  /** A session leaves a channel. */
-  #stand(session: Session, channel: SharedChannel): void {
-    channel.seats.get(session)?.refuse?.();
-    if (channel.seats.delete(session)) this.#leaveEmpty(channel);
-  }
-
-  #leaveEmpty(channel: SharedChannel): void {
-    if (channel.seats.size > 0 || !channel.answer || this.#channels.get(channel.name) !== channel) return;
-    this.#channels.delete(channel.name);
-    this.#link?.send(JSON.stringify({ event: '$unsubscribe', data: { channel: channel.name } }));
   }
 
   /** Takes a frame of the hub. */
@@ -306,44 +229,13 @@ export class Exchange {
       if (!asked) return;
       if (frame.more !== true) this.#asked.delete(id as number);
       asked.answer(frame);
-    } else if (channel === undefined)
-      this.#tell(
-        [...this.#sessions.values()].filter(({ open }) => open),
-        frame,
-      );
-    else {
-      const of = this.#channels.get(channel as string);
-      if (of?.answer) this.#channelFrame(of, frame);
+    } else if (channel === undefined) {
+      const open = [...this.#sessions.values()].filter((session) => session.open);
+      this.#tell(open, frame);
+    } else {
+      const of = this.#entries.get(channel as string)?.channel;
+      if (of?.isLive) of.take(frame);
+      if (frame.event === '$unsubscribed') this.#entries.delete(channel as string);
     }
   }
-
-  #channelFrame(channel: SharedChannel, frame: IncomingFrame): void {
-    const { seats, name } = channel;
-    const { event, offset } = frame as { event?: string; offset?: number };
-    if (offset !== undefined) channel.position = after(channel.position, frame as unknown as Place);
-    else if (event === '$lost') channel.position = (frame.data as LostData).position;
-    const takers = this.#takers(frame, seats);
-    if (takers.length > 0) this.#tell(takers, frame);
-    if (event === '$unsubscribed') this.#channels.delete(name);
-  }
-
-  /** Which sessions get a frame now; for others it is held, or they have it. */
-  #takers(frame: IncomingFrame, seats: Iterable<[Session, Seat]>): Session[] {
-    const takers: Session[] = [];
-    for (const [session, seat] of seats) {
-      if (seat.held) {
-        if (seat.held.push(frame) === MAX_HELD)
-          this.#end([session.link], { code: 1006, reason: 'Catches up too slowly' });
-        continue;
-      }
-      if (frame.event === '$lost') seat.offset = 0;
-      if (((frame.offset as number | undefined) ?? Infinity) > seat.offset) takers.push(session);
-    }
-    return takers;
-  }
-}
-
-/** The position of a place in the same log as another position. */
-function after(position: Position, { offset, tag }: Place): Position {
-  return [position.split('-')[0], offset, tag].join('-');
 }

@@ -8,6 +8,7 @@ import { packTarball, type Tarball } from './support/tarball.js';
 /** What every page that has a client loads, and what a page loads besides where WebSocket does not open. */
 const CLIENT_LIMIT_BYTES = 9 * 1024;
 const HTTP_LIMIT_BYTES = 5 * 1024;
+const SHARED_LIMIT_BYTES = 4 * 1024;
 
 describe('the packed tarball', () => {
   let tarball: Tarball;
@@ -79,12 +80,17 @@ describe('the client in a bundle', () => {
   it('loads no more than 9 KB at first, minified and gzipped, and what few need when they do', async () => {
     const first = loadedWith('client/index.js');
     const later = loadedWith('client/http.transports.js', first);
-    const sizes = { first: await gzipped(first), later: await gzipped(later) };
-    console.info(`The client, gzipped: ${sizes.first} bytes at first, ${sizes.later} for the transports over HTTP`);
+    const shared = loadedWith('client/shared.transport.js', first);
+    const sizes = { first: await gzipped(first), later: await gzipped(later), shared: await gzipped(shared) };
+    console.info(
+      `The client, gzipped: ${sizes.first} bytes at first, ${sizes.later} for the transports over HTTP, ` +
+        `${sizes.shared} for tabs that share a connection`,
+    );
     expect(sizes.first).toBeLessThanOrEqual(CLIENT_LIMIT_BYTES);
     expect(sizes.later).toBeLessThanOrEqual(HTTP_LIMIT_BYTES);
+    expect(sizes.shared).toBeLessThanOrEqual(SHARED_LIMIT_BYTES);
     const modules = [...first].flatMap((file) => Object.keys(chunks[file]!.inputs));
-    expect(modules.filter((module) => /sse|poll|upstream/.test(module))).toEqual([]);
+    expect(modules.filter((module) => /sse|poll|upstream|shared/.test(module))).toEqual([]);
   });
 
   it('depends on nothing', () => {
