@@ -17,6 +17,7 @@ export default defineConfig(
     '.build/',
     'coverage/',
     'sample/public/',
+    'lib/admin/assets.ts',
     'test/package/quickstart/',
   ]),
   { linterOptions: { reportUnusedDisableDirectives: 'error' } },

@@ -5,6 +5,7 @@ export {
   REALTIME_BROKER,
   REALTIME_CLOCK,
   REALTIME_OPTIONS,
+  type AdminOptions,
   type MetricsOptions,
   type RealtimeModuleOptions,
   type RealtimeOptionsFactory,

@@ -2,11 +2,14 @@ import { Module } from '@nestjs/common';
 import { memoryBroker, RealtimeModule } from 'nestjs-realtime';
 import { prometheus } from 'nestjs-realtime/prometheus';
 import { redisBroker } from 'nestjs-realtime/redis';
+import { AdminAccess } from './admin.access.js';
+import { AdminController } from './admin.controller.js';
+import { AdminGuard } from './admin.guard.js';
 import { auth } from './auth.js';
 import { ChatChannel } from './chat.channel.js';
 import { ConnectionsController } from './connections.controller.js';
 import { EchoGateway } from './echo.gateway.js';
-import { redisUrl, trustedProxies } from './environment.js';
+import { adminToken, redisUrl, trustedProxies } from './environment.js';
 import { Leader } from './leader.js';
 import { LoadController } from './load.controller.js';
 import { ScoresController } from './scores.controller.js';
@@ -32,9 +35,17 @@ import { TickerFeed } from './ticker.feed.js';
       presence: { graceMs: 5_000 },
       // GET /realtime/metrics, for everybody who reaches the demo: name guards where that is not meant.
       metrics: { exporter: prometheus(), guards: [] },
+      // /realtime/admin, for those whom the guard lets in.
+      ...(adminToken === undefined ? {} : { admin: { guards: [AdminGuard], readOnly: false } }),
     }),
   ],
-  controllers: [ScoresController, LoadController, ConnectionsController, SessionController],
+  controllers: [
+    ScoresController,
+    LoadController,
+    ConnectionsController,
+    SessionController,
+    ...(adminToken === undefined ? [] : [AdminController]),
+  ],
   providers: [
     ChatChannel,
     EchoGateway,
@@ -42,6 +53,7 @@ import { TickerFeed } from './ticker.feed.js';
     TickerFeed,
     ScoresFeed,
     StatsFeed,
+    ...(adminToken === undefined ? [] : [{ provide: AdminAccess, useValue: new AdminAccess(adminToken) }, AdminGuard]),
   ],
 })
 export class AppModule {}

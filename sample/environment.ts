@@ -8,6 +8,9 @@ export const redisUrl = env.REDIS_URL || undefined;
 /** The secret of HS256 tokens, which every handshake then needs; without it the demo is open to anyone. */
 export const jwtSecret = env.JWT_SECRET || undefined;
 
+/** What opens the admin page, at /realtime/admin; without it there is none. */
+export const adminToken = env.ADMIN_TOKEN || undefined;
+
 /** How long the tokens of the demo's own sign-in last: short, so that their renewal can be watched. */
 export const tokenLifetimeS = Number(env.TOKEN_LIFETIME_S ?? 120);
 

@@ -4,9 +4,11 @@ import { fileURLToPath } from 'node:url';
 import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { AppModule } from './app.module.js';
-import { port } from './environment.js';
+import { port, trustedProxies } from './environment.js';
 
 const app = await NestFactory.create<NestExpressApplication>(AppModule, { logger: ['warn', 'error'] });
+
+app.set('trust proxy', trustedProxies); // for the address of whoever signs in at /admin/sign-in
 
 // The page, and the client library as the ES modules of the package: no bundler in between.
 const here = path.dirname(fileURLToPath(import.meta.url));

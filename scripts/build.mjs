@@ -5,6 +5,7 @@ import { existsSync, statSync } from 'node:fs';
 import { cp, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { embed } from './embed.mjs';
 import { withLock } from './lock.mjs';
 import { bin, mustRun, root } from './run.mjs';
 
@@ -36,6 +37,7 @@ const sample = {
 };
 
 export async function build() {
+  await embed();
   await buildIfNeeded(library);
   if (existsSync(path.join(root, 'sample/main.ts'))) await buildIfNeeded(sample);
 }

@@ -6,6 +6,7 @@ import type { Batch } from './batch.js';
 import type { Subscriber } from './channel.js';
 import type { Connection } from './connection.js';
 import type { Users } from './users.js';
+import { NodeChannel } from './node-channel.js';
 import { resolveDefinition } from './definition.js';
 import type { Log } from './log.js';
 import type { Revocation } from './ports/revocation.js';
@@ -88,6 +89,11 @@ export class Control implements Subscriber {
   /** Tells all nodes what is revoked, once it is written. */
   revoke(revocations: readonly Revocation[]): Promise<void> {
     return this.#send({ op: 'revoke', revocations });
+  }
+
+  /** A channel of the nodes among themselves, which none follows unless it says so. */
+  channel(name: `$${string}`): NodeChannel {
+    return new NodeChannel(name, this.publisher, this.subscriptions);
   }
 
   deliver({ items }: Batch): void {

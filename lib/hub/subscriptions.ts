@@ -213,21 +213,34 @@ export class Subscriptions {
     };
   }
 
-  /** Follows a channel of the hub's own for as long as the hub lives. Rejects with `broker_unavailable`. */
-  follow(definition: ChannelDefinition, subscriber: Subscriber): Promise<void> {
-    const channel = new Channel(definition.pattern, definition, { ...this.context, inlineBytes: Infinity });
+  /** Follows a channel of the hub's own, until the returned function is called. Rejects with `broker_unavailable`. */
+  async follow(definition: ChannelDefinition, subscriber: Subscriber): Promise<() => void> {
+    const name = definition.pattern;
+    const channel =
+      this.channels.get(name) ?? new Channel(name, definition, { ...this.context, inlineBytes: Infinity });
+    this.channels.set(name, channel);
+    channel.flush();
     channel.subscribers.add(subscriber);
-    this.channels.set(channel.channel, channel);
-    return channel.join();
+    this.#empty.delete(channel);
+    const release = (): void => {
+      channel.flush();
+      channel.subscribers.delete(subscriber);
+      this.#noteEmpty(channel);
+    };
+    try {
+      await channel.join();
+    } catch (error) {
+      release();
+      throw error;
+    }
+    return release;
   }
 
   /** Ends a subscription; the channel is followed for a while more. */
   detach(subscription: Subscription): void {
     const { of } = subscription;
     subscription.end();
-    if (of.subscribers.size > 0) return;
-    of.emptySince = this.context.clock.now();
-    this.#empty.add(of);
+    this.#noteEmpty(of);
   }
 
   /** Leaves channels that nobody has subscribed to for a while. */
@@ -345,6 +358,12 @@ export class Subscriptions {
     }
     channel.emptySince = this.context.clock.now();
     return channel;
+  }
+
+  #noteEmpty(channel: Channel): void {
+    if (channel.subscribers.size > 0) return;
+    channel.emptySince = this.context.clock.now();
+    this.#empty.add(channel);
   }
 
   #forget(channel: Channel): void {

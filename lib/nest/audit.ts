@@ -2,20 +2,25 @@ import type { ChannelDefinition } from '../hub/definition.js';
 import type { HubSettings, LimitOptions } from '../hub/settings.js';
 import type { ResolvedOptions } from './options.js';
 
+/** The deployment checklist. */
+export const CHECKPOINTS = [
+  'protocols',
+  'broker',
+  'heartbeat',
+  'history',
+  'authentication',
+  'limits',
+  'origins',
+  'admin',
+  'monitoring',
+  'proxies',
+  'shutdown',
+] as const;
+
 /** A point of the deployment checklist at which this application falls short. */
 export interface AuditFinding {
   /** The point of the checklist. */
-  readonly check:
-    | 'protocols'
-    | 'broker'
-    | 'heartbeat'
-    | 'history'
-    | 'authentication'
-    | 'limits'
-    | 'origins'
-    | 'monitoring'
-    | 'proxies'
-    | 'shutdown';
+  readonly check: (typeof CHECKPOINTS)[number];
   /** What is the case, and what comes of it. */
   readonly message: string;
   /** What mends it. */
@@ -64,7 +69,7 @@ export function audit(deployment: Deployment): AuditFinding[] {
   return (deployment.serving ? [...CHECKS, ...PEER_CHECKS] : CHECKS).flatMap((check) => check(deployment));
 }
 
-const CHECKS: readonly Check[] = [sharedBroker, monitoring];
+const CHECKS: readonly Check[] = [sharedBroker, adminPage, monitoring];
 /** What only concerns applications that peers connect to. */
 const PEER_CHECKS: readonly Check[] = [
   protocols,
@@ -141,6 +146,13 @@ function origins({ options: { origins: setting } }: Deployment): AuditFinding[] 
   if (setting !== '*') return [];
   const message = 'Pages of every site may connect, with the cookies of whoever opens them';
   return [{ check: 'origins', message, fix: "List the sites in `origins`, or leave it at 'same-host'" }];
+}
+
+function adminPage({ options: { admin } }: Deployment): AuditFinding[] {
+  if (admin === undefined || admin.guards.length > 0) return [];
+  const acts = admin.readOnly === false ? ', and ends connections and publishes with it' : '';
+  const message = `Everybody who reaches this server sees the admin page${acts}: who the peers are, and what is published`;
+  return [{ check: 'admin', message, fix: 'Name a guard in `admin.guards`' }];
 }
 
 function monitoring({ watched }: Deployment): AuditFinding[] {

@@ -55,6 +55,8 @@ export interface RealtimeModuleOptions {
   drain?: DrainOptions;
   /** Who is told what this node counts, and where; `RealtimeService.stats()` tells it to code. */
   metrics?: MetricsOptions;
+  /** Serves a page at `{path}/admin` that shows what all nodes are and do, and may act. @defaultValue no such page */
+  admin?: AdminOptions;
   /** How often positions are compared with the broker's, ms: how late a lost announcement is found. @defaultValue 10_000 */
   checkIntervalMs?: number;
 }
@@ -68,6 +70,14 @@ export interface MetricsOptions {
    * server. The page tells how many peers there are and what they do, not who they are. @defaultValue no such route
    */
   guards?: (Type<CanActivate> | CanActivate)[];
+}
+
+/** Who sees the admin page, and whether it acts. */
+export interface AdminOptions {
+  /** Serves `{path}/admin` to those whom these guards let in (context type `http`); `[]` to everybody who reaches the server. */
+  guards: (Type<CanActivate> | CanActivate)[];
+  /** Whether the page shows and does nothing: `false` lets it disconnect peers and publish. @defaultValue true */
+  readOnly?: boolean;
 }
 
 /** Makes the options in a class of its own: `forRootAsync({ useClass })`. */
@@ -116,6 +126,7 @@ const NAMES = [
   'presence',
   'drain',
   'metrics',
+  'admin',
   'checkIntervalMs',
 ] as const satisfies (keyof RealtimeModuleOptions)[];
 const PATH = /^\/(?:[^\s?#*{}/]+\/)*[^\s?#*{}/]+$/;
@@ -145,6 +156,7 @@ export function resolveOptions(
     checkTransports(transports, report);
     checkGuards('connectionGuards', connectionGuards, report);
     checkMetrics(options.metrics, report);
+    checkAdmin(options.admin, report);
     hasMethod('broker', broker, 'open', 'a broker such as memoryBroker()', report);
     hasMethod('auth', auth, 'authenticate', 'an authenticator such as anonymous()', report);
     mistakes.push(...findSecurityMistakes(options), ...findMistakes(options));
@@ -185,6 +197,16 @@ function checkMetrics(metrics: unknown, report: Report): void {
   if (exporter === undefined) report('metrics.exporter', `expected ${expected}, got undefined`);
   hasMethod('metrics.exporter', exporter, 'open', expected, report);
   checkGuards('metrics.guards', guards, report);
+}
+
+function checkAdmin(admin: unknown, report: Report): void {
+  if (admin === undefined || !object('admin', admin, ['guards', 'readOnly'], report)) return;
+  const { guards, readOnly } = admin as { guards?: unknown; readOnly?: unknown };
+  if (guards === undefined) report('admin.guards', 'expected an array of guards; [] lets everybody see the page');
+  checkGuards('admin.guards', guards, report);
+  if (readOnly !== undefined && typeof readOnly !== 'boolean') {
+    report('admin.readOnly', `expected true or false, got ${show(readOnly)}`);
+  }
 }
 
 function checkGuards(path: string, guards: unknown, report: Report): void {

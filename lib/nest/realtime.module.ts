@@ -18,6 +18,7 @@ import { systemClock, type Clock } from '../hub/ports/clock.js';
 import type { MetricsSession } from '../hub/ports/metrics.js';
 import { resolveSettings, type Mistake } from '../hub/settings.js';
 import { statsOf } from '../hub/stats.js';
+import { AdminRoutes } from './admin.routes.js';
 import { Auditor } from './auditor.js';
 import { CHANNEL_GATEWAY } from './channel.decorators.js';
 import { drainFirst } from './drain-first.js';
@@ -90,6 +91,7 @@ export class RealtimeModule
   readonly #adapter: RealtimeAdapter;
   readonly #metrics: MetricsSession | undefined;
   readonly #route: MetricsRoute | undefined;
+  readonly #admin: AdminRoutes | undefined;
   /** What is wrong with the channel gateways; told with all else as the module starts. */
   readonly #mistakes: Mistake[] = [];
 
@@ -120,7 +122,9 @@ export class RealtimeModule
     this.#metrics = metrics?.exporter.open(() => statsOf(hub));
     if (metrics?.guards !== undefined)
       this.#route = new MetricsRoute(this.#metrics!, metrics.guards, moduleRef, options, () => hub.now());
-    this.#servers = new HttpServers(hub, options, this.#route === undefined ? [] : [this.#route]);
+    if (options.admin !== undefined) this.#admin = new AdminRoutes(hub, auditor, options.admin, moduleRef, options);
+    const routes = [...(this.#route === undefined ? [] : [this.#route]), ...(this.#admin?.routes ?? [])];
+    this.#servers = new HttpServers(hub, options, routes);
     this.#adapter = new RealtimeAdapter({
       hub,
       options,
@@ -144,6 +148,7 @@ export class RealtimeModule
     this.#adapter.bindInert();
     await this.application.guards.open();
     await this.#route?.prepare();
+    await this.#admin?.prepare();
     const patterns = this.hub.settings.declarations.all.map(({ pattern }) => pattern);
     this.hub.meter.know(this.application.endpoints.events(), patterns);
     const adapter = this.host.httpAdapter as HttpServer | null | undefined;
@@ -160,6 +165,7 @@ export class RealtimeModule
   async beforeApplicationShutdown(): Promise<void> {
     await this.hub.drain();
     await this.#servers.close();
+    await this.#admin?.close();
   }
 
   async onApplicationShutdown(): Promise<void> {

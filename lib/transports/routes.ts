@@ -27,7 +27,7 @@ export class Routes {
   /** Adds a path with parameters such as `/rooms/:id`, and the transport's subpath below it. */
   add(path: string, endpoint: string, transport: Transport): void {
     const segments = split(path);
-    if (transport.subpath !== '') segments.push(transport.subpath);
+    if (transport.subpath !== '') segments.push(...transport.subpath.split('/'));
     const literals = segments.filter((segment) => !segment.startsWith(':')).length;
     const list = (this.#bySize[segments.length] ??= []);
     list.push({ endpoint, transport, root: segments.length === 0, segments, literals });

@@ -18,13 +18,14 @@ export const IMPORT_TABLE = {
   transports: { folders: ['hub/ports', 'protocol'], packages: [NODE, /^ws$/] },
   brokers: { folders: ['hub/ports', 'hub/deadlines', 'protocol'], packages: [NODE, /^ioredis$/] },
   security: { folders: ['hub/ports', 'hub/identity', 'protocol'], packages: [NODE, /^jose$/] },
-  nest: { folders: ['protocol', 'hub', 'transports', 'brokers', 'security'], packages: [NEST, NODE] },
+  admin: { folders: ['protocol', 'hub', 'transports/body', 'transports/departure'], packages: [NODE] },
+  nest: { folders: ['protocol', 'hub', 'transports', 'brokers', 'security', 'admin'], packages: [NEST, NODE] },
   metrics: { folders: ['hub/ports'], packages: [/^prom-client$/] },
   client: { folders: ['protocol'], packages: [] },
   cli: { folders: ['client', 'protocol'], packages: [NODE, /^ws$/] },
   rxjs: { folders: ['client'], packages: [/^rxjs$/] },
   testing: {
-    folders: ['protocol', 'hub', 'transports', 'brokers', 'security', 'nest', 'client'],
+    folders: ['protocol', 'hub', 'transports', 'brokers', 'security', 'admin', 'nest', 'client'],
     packages: [NEST, NODE, /^ws$/],
   },
 };

@@ -51,7 +51,7 @@ export interface RequestExchange {
  */
 export interface Transport {
   readonly name: string;
-  /** The path below an endpoint's path, without slash; empty for the endpoint's own path. */
+  /** The path below an endpoint's path, without a slash at either end; empty for the endpoint's own path. */
   readonly subpath: string;
   /** Methods served by `request`; others are answered 405. Empty where the wire is an upgrade. */
   readonly methods: readonly string[];

@@ -1,0 +1,203 @@
+import type { Finding, Hello, NodeReport, Past, Percentiles, Sample } from '../snapshot.js';
+
+/** How many samples are drawn. */
+export const DRAWN_SAMPLES = 150;
+/** A node that has said nothing for so long is shown as silent, ms. */
+const SILENT_MS = 7_000;
+/** Over which time the rate of a channel is taken, ms. */
+const RATE_MS = 10_000;
+
+/** A node, and what it did. */
+export interface NodeState {
+  readonly report: NodeReport;
+  readonly silent: boolean;
+}
+
+/** A channel over all nodes. */
+export interface ChannelState {
+  readonly name: string;
+  readonly pattern: string;
+  readonly subscribers: number;
+  readonly nodes: number;
+  /** Publications per second; `undefined` until it is known. */
+  readonly rate: number | undefined;
+}
+
+interface Entry {
+  report: NodeReport | undefined;
+  heardAt: number;
+  readonly samples: Map<number, Sample>;
+}
+
+interface Track {
+  epoch: string;
+  points: { readonly at: number; readonly offset: number }[];
+}
+
+type Rate = 'connections' | 'received' | 'sent' | 'published' | 'delivered' | 'errors' | 'refused';
+
+/** What the page knows of the nodes. */
+export class Model {
+  hello: Hello | undefined;
+  readonly #entries = new Map<string, Entry>();
+  readonly #tracks = new Map<string, Track>();
+
+  /** A stream begins: what was known may be over. */
+  begin(hello: Hello): void {
+    this.hello = hello;
+    this.#entries.clear();
+  }
+
+  past({ node, samples }: Past): void {
+    const entry = this.#entry(node);
+    for (const sample of samples) this.#keep(entry, sample);
+  }
+
+  report(report: NodeReport): void {
+    const entry = this.#entry(report.node);
+    entry.report = report;
+    entry.heardAt = performance.now();
+    this.#keep(entry, report.sample);
+    for (const { name, epoch, offset } of report.channels.top) this.#track(name, epoch, offset);
+  }
+
+  gone(node: string): void {
+    this.#entries.delete(node);
+  }
+
+  /** In an order that stays. */
+  get nodes(): NodeState[] {
+    const now = performance.now();
+    return [...this.#entries.values()]
+      .flatMap(({ report, heardAt }) => (report === undefined ? [] : [{ report, silent: now - heardAt > SILENT_MS }]))
+      .sort((a, b) => nameOf(a.report).localeCompare(nameOf(b.report)) || (a.report.node < b.report.node ? -1 : 1));
+  }
+
+  nameOfNode(id: string): string | undefined {
+    const report = this.#entries.get(id)?.report;
+    return report === undefined ? undefined : nameOf(report);
+  }
+
+  /** The samples of the last five minutes, added up over the nodes; `undefined` where there is none. */
+  sums(name: Rate): (number | undefined)[] {
+    return this.#slots((samples) => samples.reduce((sum, sample) => sum + sample[name], 0));
+  }
+
+  /** The same of a time, of the slowest node. */
+  slowest(name: 'fanOutMs' | 'deliveryMs', which: 0 | 1): (number | undefined)[] {
+    return this.#slots((samples) => {
+      const known = samples.map((sample) => sample[name]).filter((value): value is Percentiles => value !== null);
+      return known.length === 0 ? undefined : Math.max(...known.map((value) => value[which]));
+    });
+  }
+
+  /** How many channels have subscribers on the node with the most of them, and those that are told of. */
+  get channels(): { total: number; listed: ChannelState[] } {
+    const found = new Map<string, { pattern: string; subscribers: number; nodes: number }>();
+    let total = 0;
+    for (const { report } of this.#entries.values()) {
+      if (report === undefined) continue;
+      total = Math.max(total, report.channels.total);
+      for (const { name, pattern, subscribers } of report.channels.top) {
+        const known = found.get(name);
+        if (known === undefined) found.set(name, { pattern, subscribers, nodes: 1 });
+        else {
+          known.subscribers += subscribers;
+          known.nodes++;
+        }
+      }
+    }
+    const listed = [...found].map(([name, state]) => ({ name, ...state, rate: this.rateOf(name) }));
+    listed.sort((a, b) => b.subscribers - a.subscribers || (a.name < b.name ? -1 : 1));
+    return { total: Math.max(total, listed.length), listed };
+  }
+
+  rateOf(channel: string): number | undefined {
+    const points = this.#tracks.get(channel)?.points;
+    const first = points?.[0];
+    const last = points?.at(-1);
+    if (first === undefined || last === undefined || last.at - first.at < 1_000) return undefined;
+    return ((last.offset - first.offset) * 1_000) / (last.at - first.at);
+  }
+
+  /** What the nodes have counted since they started. */
+  counted(name: 'refused' | 'errors' | 'closed' | 'losses' | 'throttled' | 'brokerErrors'): [string, number][] {
+    const sums = new Map<string, number>();
+    for (const { report } of this.#entries.values()) {
+      for (const [label, amount] of Object.entries(report?.counted[name] ?? {})) {
+        if (amount > 0) sums.set(label, (sums.get(label) ?? 0) + amount);
+      }
+    }
+    return [...sums].sort((a, b) => b[1] - a[1]);
+  }
+
+  /** The connections of all nodes, by transport. */
+  get transports(): [string, number][] {
+    const sums = new Map<string, number>();
+    for (const { report } of this.#entries.values()) {
+      for (const [name, amount] of Object.entries(report?.connections ?? {})) {
+        sums.set(name, (sums.get(name) ?? 0) + amount);
+      }
+    }
+    return [...sums].sort((a, b) => b[1] - a[1]);
+  }
+
+  /** What falls short, and on which nodes. */
+  get findings(): Map<string, { finding: Finding; nodes: string[] }[]> {
+    const found = new Map<string, { finding: Finding; nodes: string[] }[]>();
+    for (const { report } of this.#entries.values()) {
+      for (const finding of report?.findings ?? []) {
+        const list = found.get(finding.check) ?? [];
+        found.set(finding.check, list);
+        const known = list.find((each) => each.finding.message === finding.message);
+        if (known === undefined) list.push({ finding, nodes: [nameOf(report!)] });
+        else known.nodes.push(nameOf(report!));
+      }
+    }
+    return found;
+  }
+
+  #slots(read: (samples: readonly Sample[]) => number | undefined): (number | undefined)[] {
+    const entries = [...this.#entries.values()].filter(({ samples }) => samples.size > 0);
+    const newest = entries.map(({ samples }) => [...samples.keys()].at(-1)!);
+    const last = Math.max(...newest);
+    // The newest slot is drawn once every node that speaks has told it.
+    const end = newest.every((slot) => slot === last || slot < last - 2) ? last : last - 1;
+    return Array.from({ length: DRAWN_SAMPLES }, (_, i) => {
+      const slot = end - DRAWN_SAMPLES + 1 + i;
+      const there = entries.flatMap(({ samples }) => samples.get(slot) ?? []);
+      return there.length === 0 ? undefined : read(there);
+    });
+  }
+
+  #entry(node: string): Entry {
+    let entry = this.#entries.get(node);
+    if (entry === undefined) {
+      this.#entries.set(node, (entry = { report: undefined, heardAt: performance.now(), samples: new Map() }));
+    }
+    return entry;
+  }
+
+  #keep({ samples }: Entry, sample: Sample): void {
+    samples.set(sample.slot, sample);
+    for (const slot of samples.keys()) {
+      if (slot > sample.slot - DRAWN_SAMPLES - 2) break;
+      samples.delete(slot);
+    }
+  }
+
+  #track(name: string, epoch: string, offset: number): void {
+    const at = performance.now();
+    let track = this.#tracks.get(name);
+    if (track?.epoch !== epoch) this.#tracks.set(name, (track = { epoch, points: [] }));
+    const { points } = track;
+    const last = points.at(-1);
+    points.push({ at, offset: Math.max(offset, last?.offset ?? 0) }); // nodes follow at their own pace
+    while (points.length > 2 && at - points[1]!.at >= RATE_MS) points.shift();
+    if (this.#tracks.size > 2_000) this.#tracks.delete(this.#tracks.keys().next().value!);
+  }
+}
+
+export function nameOf({ host, pid }: NodeReport): string {
+  return `${host}:${pid}`;
+}

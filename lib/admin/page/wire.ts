@@ -1,0 +1,108 @@
+import type { Hello, NodeReport, Past } from '../snapshot.js';
+import type { Model } from './model.js';
+
+/** Where the page is, without the slash that may stand at its end: all requests go below it. */
+const BASE = location.pathname.replace(/\/+$/, '');
+/** After how long to try again where the stream was refused, ms. */
+const AGAIN_MS = 3_000;
+
+export type LinkState = 'connecting' | 'live' | 'away' | 'refused';
+
+/** What the server answered instead of what was asked for. */
+export class Refused extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+interface Answer {
+  readonly error?: { readonly code?: string; readonly message?: string };
+}
+
+/** Asks the server. Rejects with a {@link Refused}. */
+export async function ask<T>(path: string, query: Readonly<Record<string, string>> = {}): Promise<T> {
+  return request<T>(`${BASE}/${path}?${new URLSearchParams(query).toString()}`, {});
+}
+
+/** Has the server do something. Rejects with a {@link Refused}. */
+export async function act<T>(path: string, body: unknown): Promise<T> {
+  const headers = { 'Content-Type': 'application/json' };
+  return request<T>(`${BASE}/${path}`, { method: 'POST', headers, body: JSON.stringify(body) });
+}
+
+async function request<T>(url: string, init: RequestInit): Promise<T> {
+  let response: Response;
+  try {
+    response = await fetch(url, { ...init, redirect: 'error' });
+  } catch {
+    throw new Refused(0, 'unreachable', 'The server cannot be reached');
+  }
+  const answer = (await response.json().catch(() => undefined)) as (T & Answer) | undefined;
+  if (response.ok && answer !== undefined) return answer;
+  const { code = 'unknown', message = `The server answered ${response.status}` } = answer?.error ?? {};
+  throw new Refused(response.status, code, message);
+}
+
+/** A stream of a channel's publications; the returned function ends it. */
+export function openTail(
+  channel: string,
+  events: Readonly<Record<string, (data: unknown) => void>>,
+  failed: (closed: boolean) => void,
+): () => void {
+  const source = new EventSource(`${BASE}/tail?${new URLSearchParams({ channel }).toString()}`);
+  for (const [name, take] of Object.entries(events)) {
+    source.addEventListener(name, ({ data }: MessageEvent<string>) => take(JSON.parse(data)));
+  }
+  source.onerror = () => failed(source.readyState === EventSource.CLOSED);
+  return () => source.close();
+}
+
+/** Keeps a model up to date, for as long as the page is there. */
+export class Wire {
+  #source: EventSource | undefined;
+
+  constructor(
+    private readonly model: Model,
+    private readonly changed: () => void,
+    private readonly told: (state: LinkState) => void,
+  ) {}
+
+  open(): void {
+    const { model } = this;
+    const source = new EventSource(`${BASE}/stream`);
+    this.#source = source;
+    const on = <T>(event: string, take: (data: T) => void): void => {
+      source.addEventListener(event, ({ data }: MessageEvent<string>) => {
+        take(JSON.parse(data) as T);
+        this.changed();
+      });
+    };
+    on<Hello>('hello', (hello) => {
+      model.begin(hello);
+      this.told('live');
+    });
+    on<Past>('past', (past) => model.past(past));
+    on<NodeReport>('node', (report) => model.report(report));
+    on<{ node: string }>('gone', ({ node }) => model.gone(node));
+    source.onerror = () => {
+      if (this.#source !== source) return;
+      if (source.readyState === EventSource.CLOSED) void this.#refused(source);
+      else this.told('away');
+    };
+  }
+
+  /** An EventSource does not tell why it was refused, and does not come back. */
+  async #refused(source: EventSource): Promise<void> {
+    const status = await fetch(location.pathname, { method: 'HEAD', redirect: 'manual' }).then(
+      (response) => (response.type === 'opaqueredirect' ? 401 : response.status),
+      () => 0,
+    );
+    if (this.#source !== source) return;
+    this.told(status === 401 || status === 403 ? 'refused' : 'away');
+    setTimeout(() => this.open(), AGAIN_MS);
+  }
+}
