@@ -18,8 +18,9 @@ export class AdminAccess {
   constructor(private readonly token: string) {}
 
   /** Whether it is the token. Throws 429 for an address that has sent too many that are not. */
-  accepts(token: string, address: string): boolean {
+  accepts(token: string, ip: string): boolean {
     const now = Date.now();
+    const address = ip.replace(/^::ffff:/, ''); // an IPv4 address is written in two ways
     const wrong = this.#wrong.get(address);
     if (wrong !== undefined && wrong.until > now && wrong.count >= MAX_WRONG) {
       throw new HttpException('Too many wrong tokens: wait a minute', 429);

@@ -95,4 +95,7 @@ const wire = new Wire(
   tell,
 );
 wire.open();
-setInterval(draw, 2_000); // ages, and nodes that fall silent
+setInterval(() => {
+  draw(); // ages, and nodes that fall silent
+  wire.check();
+}, 2_000);

@@ -5,6 +5,8 @@ import type { Model } from './model.js';
 const BASE = location.pathname.replace(/\/+$/, '');
 /** After how long to try again where the stream was refused, ms. */
 const AGAIN_MS = 3_000;
+/** After how many intervals without a word a stream is given up: its link may have broken unnoticed. */
+const SILENT_INTERVALS = 5;
 
 export type LinkState = 'connecting' | 'live' | 'away' | 'refused';
 
@@ -64,6 +66,7 @@ export function openTail(
 /** Keeps a model up to date, for as long as the page is there. */
 export class Wire {
   #source: EventSource | undefined;
+  #heardAt = 0;
 
   constructor(
     private readonly model: Model,
@@ -73,10 +76,13 @@ export class Wire {
 
   open(): void {
     const { model } = this;
+    this.#source?.close();
+    this.#heardAt = performance.now();
     const source = new EventSource(`${BASE}/stream`);
     this.#source = source;
     const on = <T>(event: string, take: (data: T) => void): void => {
       source.addEventListener(event, ({ data }: MessageEvent<string>) => {
+        this.#heardAt = performance.now();
         take(JSON.parse(data) as T);
         this.changed();
       });
@@ -93,6 +99,14 @@ export class Wire {
       if (source.readyState === EventSource.CLOSED) void this.#refused(source);
       else this.told('away');
     };
+  }
+
+  /** Call now and then: a stream that is silent is opened anew. */
+  check(): void {
+    const silentMs = performance.now() - this.#heardAt;
+    if (silentMs < SILENT_INTERVALS * (this.model.hello?.intervalMs ?? AGAIN_MS)) return;
+    this.told('away');
+    this.open();
   }
 
   /** An EventSource does not tell why it was refused, and does not come back. */
