@@ -41,9 +41,9 @@ async function assets() {
     "trusted-types 'none'",
   ].join('; ');
   return `// Made by scripts/embed.mjs of lib/admin/page/ and package.json.
-export const VERSION = ${JSON.stringify(version)};
-export const POLICY = ${JSON.stringify(policy)};
-export const PAGE = ${JSON.stringify(page)};
+export const VERSION: string = ${JSON.stringify(version)};
+export const POLICY: string = ${JSON.stringify(policy)};
+export const PAGE: string = ${JSON.stringify(page)};
 `;
 }
 

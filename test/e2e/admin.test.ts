@@ -14,6 +14,7 @@ import { Hub } from '../../lib/hub/hub.js';
 import { redisBroker } from '../../lib/redis.js';
 import type { Hello, NodeReport, Past } from '../../lib/admin/snapshot.js';
 import { RedisServer, until } from '../support/redis-server.js';
+import { Stopwatch } from '../support/stopwatch.js';
 import { bootFailure } from './support/boot-failure.js';
 import { connect } from './support/gateway-peer.js';
 import { platforms, startApp, type RunningApp } from './support/platforms.js';
@@ -31,6 +32,8 @@ class WordGuard implements CanActivate {
 
 const WORD = { authorization: 'Bearer word' };
 const JSON_TYPE = { ...WORD, 'content-type': 'application/json' };
+/** How soon an application ends that nobody holds up, ms. */
+const SOON_MS = 3_000;
 /** A name that would run, were it read as HTML. */
 const HOSTILE = '<img src=x onerror=alert(1)>';
 
@@ -354,7 +357,9 @@ describe.each(platforms)('the admin page on $name', (platform) => {
     const watch = await Watch.open(app, 'stream');
     const tail = await Watch.open(app, 'tail?channel=news');
     await watch.first('node');
+    const stopwatch = new Stopwatch();
     await app.close();
+    expect(stopwatch.stop()).toBeLessThan(SOON_MS);
     await until(() => watch.ended && tail.ended, 'the end of the streams');
   });
 

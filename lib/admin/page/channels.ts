@@ -8,7 +8,7 @@ export function channels(model: Model): View {
   const filter = h('input', {
     attrs: {
       type: 'search',
-      placeholder: 'Filter, or the whole name of a channel and Enter',
+      placeholder: 'Filter, or a whole name',
       'aria-label': 'Channel',
       autocomplete: 'off',
       autocapitalize: 'off',

@@ -45,6 +45,15 @@ describe('the audit', () => {
     );
   });
 
+  it('finds an admin page that nobody guards, and says so where it acts', () => {
+    const guard = { canActivate: () => true };
+    expect(checks(deployment({ admin: { guards: [guard], readOnly: false } }))).toEqual([]);
+    const [shows] = audit(deployment({ admin: { guards: [] } }, { serving: false }));
+    expect(shows).toMatchObject({ check: 'admin', message: expect.not.stringContaining('publishes') });
+    const [acts] = audit(deployment({ admin: { guards: [], readOnly: false } }));
+    expect(acts).toMatchObject({ check: 'admin', message: expect.stringContaining('ends connections and publishes') });
+  });
+
   it('says of each finding what falls short and what mends it', () => {
     const facts = deployment(
       { origins: '*', heartbeat: { intervalMs: 90_000 } },
