@@ -4,6 +4,8 @@ import type { Finding, Hello, NodeReport, Past, Percentiles, Sample } from '../s
 export const DRAWN_SAMPLES = 150;
 /** A node that has said nothing for so long is shown as silent, ms. */
 const SILENT_MS = 7_000;
+/** Clocks that differ by no more intervals than this are taken for the same: reports come when they come. */
+const SAME_CLOCK = 2;
 /** Over which time the rate of a channel is taken, ms. */
 const RATE_MS = 10_000;
 
@@ -27,6 +29,10 @@ interface Entry {
   report: NodeReport | undefined;
   heardAt: number;
   readonly samples: Map<number, Sample>;
+  /** The number of its newest sample. */
+  newest: number;
+  /** How many intervals its clock is behind that of the page. */
+  behind: number | undefined;
 }
 
 interface Track {
@@ -57,6 +63,7 @@ export class Model {
     const entry = this.#entry(report.node);
     entry.report = report;
     entry.heardAt = performance.now();
+    entry.behind ??= Math.floor(Date.now() / (this.hello?.intervalMs ?? 1)) - report.sample.slot;
     this.#keep(entry, report.sample);
     for (const { name, epoch, offset } of report.channels.top) this.#track(name, epoch, offset);
   }
@@ -159,13 +166,17 @@ export class Model {
 
   #slots(read: (samples: readonly Sample[]) => number | undefined): (number | undefined)[] {
     const entries = [...this.#entries.values()].filter(({ samples }) => samples.size > 0);
-    const newest = entries.map(({ samples }) => [...samples.keys()].at(-1)!);
-    const last = Math.max(...newest);
+    const first = entries[0]?.behind ?? 0;
+    const lines = entries.map(({ samples, newest, behind = first }) => {
+      const shift = Math.abs(behind - first) <= SAME_CLOCK ? 0 : behind - first;
+      return { samples, newest: newest + shift, shift };
+    });
+    const last = Math.max(...lines.map(({ newest }) => newest));
     // The newest slot is drawn once every node that speaks has told it.
-    const end = newest.every((slot) => slot === last || slot < last - 2) ? last : last - 1;
+    const end = lines.every(({ newest }) => newest === last || newest < last - 2) ? last : last - 1;
     return Array.from({ length: DRAWN_SAMPLES }, (_, i) => {
       const slot = end - DRAWN_SAMPLES + 1 + i;
-      const there = entries.flatMap(({ samples }) => samples.get(slot) ?? []);
+      const there = lines.flatMap(({ samples, shift }) => samples.get(slot - shift) ?? []);
       return there.length === 0 ? undefined : read(there);
     });
   }
@@ -173,17 +184,19 @@ export class Model {
   #entry(node: string): Entry {
     let entry = this.#entries.get(node);
     if (entry === undefined) {
-      this.#entries.set(node, (entry = { report: undefined, heardAt: performance.now(), samples: new Map() }));
+      const heardAt = performance.now();
+      entry = { report: undefined, heardAt, samples: new Map(), newest: -Infinity, behind: undefined };
+      this.#entries.set(node, entry);
     }
     return entry;
   }
 
-  #keep({ samples }: Entry, sample: Sample): void {
+  #keep(entry: Entry, sample: Sample): void {
+    const { samples } = entry;
     samples.set(sample.slot, sample);
-    for (const slot of samples.keys()) {
-      if (slot > sample.slot - DRAWN_SAMPLES - 2) break;
-      samples.delete(slot);
-    }
+    entry.newest = Math.max(entry.newest, sample.slot);
+    if (samples.size <= DRAWN_SAMPLES) return;
+    for (const slot of samples.keys()) if (slot <= entry.newest - DRAWN_SAMPLES) samples.delete(slot);
   }
 
   #track(name: string, epoch: string, offset: number): void {

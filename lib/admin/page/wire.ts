@@ -7,6 +7,8 @@ const BASE = location.pathname.replace(/\/+$/, '');
 const AGAIN_MS = 3_000;
 /** After how many intervals without a word a stream is given up: its link may have broken unnoticed. */
 const SILENT_INTERVALS = 5;
+/** A stream that is back sooner was renewed, and nothing is wrong, ms. */
+const RENEWAL_MS = 2_500;
 
 export type LinkState = 'connecting' | 'live' | 'away' | 'refused';
 
@@ -67,6 +69,7 @@ export function openTail(
 export class Wire {
   #source: EventSource | undefined;
   #heardAt = 0;
+  #worry: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     private readonly model: Model,
@@ -89,6 +92,8 @@ export class Wire {
     };
     on<Hello>('hello', (hello) => {
       model.begin(hello);
+      clearTimeout(this.#worry);
+      this.#worry = undefined;
       this.told('live');
     });
     on<Past>('past', (past) => model.past(past));
@@ -97,7 +102,7 @@ export class Wire {
     source.onerror = () => {
       if (this.#source !== source) return;
       if (source.readyState === EventSource.CLOSED) void this.#refused(source);
-      else this.told('away');
+      else this.#worry ??= setTimeout(() => this.told('away'), RENEWAL_MS);
     };
   }
 
@@ -116,6 +121,8 @@ export class Wire {
       () => 0,
     );
     if (this.#source !== source) return;
+    clearTimeout(this.#worry);
+    this.#worry = undefined;
     this.told(status === 401 || status === 403 ? 'refused' : 'away');
     setTimeout(() => this.open(), AGAIN_MS);
   }
