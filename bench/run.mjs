@@ -1,5 +1,5 @@
-// `npm run bench`: everything, against peers. `npm run bench -- fan-out streams transports echo handshakes idle channels limits redis` runs
-// a part; `--quick` fewer rounds.
+// `npm run bench`: everything, against peers. `npm run bench -- fan-out streams transports echo handshakes idle channels limits redis
+// storm restart` runs a part; `--quick` fewer rounds and peers.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, totalmem } from 'node:os';
 import path from 'node:path';
@@ -12,6 +12,8 @@ import { handshakes } from './scenarios/handshakes.mjs';
 import { idle } from './scenarios/idle.mjs';
 import { limits } from './scenarios/limits.mjs';
 import { acrossRedis } from './scenarios/redis.mjs';
+import { restart } from './scenarios/restart.mjs';
+import { storm } from './scenarios/storm.mjs';
 import { transports } from './scenarios/transports.mjs';
 import { generatorName, pinned, pinSelf } from './support/processes.mjs';
 import { show, spread, table } from './support/statistics.mjs';
@@ -125,6 +127,52 @@ if (runs('redis')) {
       console.log(table(['', 'p50, ms', 'p99, ms', 'p99 to socket.io’s'], delays));
     }
   }
+}
+
+if (runs('storm')) {
+  results.storm = await storm(quick ? { clients: 1_000, seconds: 30 } : {});
+  const { clients, seconds, subjects } = results.storm;
+  const rows = subjects.map(
+    ({ name, expected, missing, repeated, gaveUp, replays, p50Ms, p95Ms, p99Ms, cpuSeconds }) => [
+      name,
+      `${((1 - missing / expected) * 100).toFixed(3)} %`,
+      String(repeated),
+      String(gaveUp),
+      String(replays),
+      ...[p50Ms, p95Ms, p99Ms].map((ms) => ms.toFixed(0)),
+      cpuSeconds.toFixed(1),
+    ],
+  );
+  console.log(`\n${clients} clients, each cut off every 15 s for 2 s, ${seconds} s long\n`);
+  const head = ['', 'delivered', 'repeated', 'gave up', 'replays', 'p50, ms', 'p95, ms', 'p99, ms', 'server, CPU s'];
+  console.log(table(head, rows));
+}
+if (runs('restart')) {
+  results.restart = await restart(quick ? { clients: 300 } : {});
+  const { clients, nodes, handshakesPerSecond, subjects } = results.restart;
+  const rows = subjects.map(({ name, missing, repeated, gaveUp, behind, p50Ms, p99Ms, maxMs, peak, seconds }) => [
+    name,
+    ...[missing, repeated, gaveUp, behind].map(String),
+    ...[p50Ms, p99Ms, maxMs].map((ms) => (ms / 1000).toFixed(1)),
+    String(peak),
+    seconds.toFixed(0),
+  ]);
+  console.log(
+    `\n${nodes} nodes restarted behind nginx, ${clients} clients; at most ${handshakesPerSecond} handshakes a second and node\n`,
+  );
+  const head = [
+    '',
+    'lost',
+    'repeated',
+    'gave up',
+    'not back',
+    'gap p50, s',
+    'p99, s',
+    'max, s',
+    'handshakes/s',
+    'took, s',
+  ];
+  console.log(table(head, rows));
 }
 
 const folder = path.join(root, 'bench/results');

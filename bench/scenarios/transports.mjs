@@ -41,7 +41,7 @@ export async function transports({ peers = 50, perSecond = 20, seconds = 5, roun
 async function open(name, count) {
   const server = await Server.start(REALTIME.server, { env: { BENCH_HEARTBEAT_MS: '25000' } });
   const before = await server.ask('memory');
-  const load = Peers.start();
+  const load = Peers.start('peers');
   await load.ask('open', { transport: name, port: server.port, count });
   return { name, server, load, before, samples: [] };
 }

@@ -11,14 +11,32 @@ async function publish(publishOne, perTurn, turns) {
   }
 }
 
-/** `count` publications, `perSecond` of them each in a turn of its own, that tell when they were made. */
-async function pace(publishOne, perSecond, count) {
+/** `count` publications, `perSecond` of them each in a turn of its own, that tell when they were made, numbered from `from`. */
+async function pace(publishOne, { perSecond, count, from = 0 }) {
   const start = performance.now();
   for (let i = 0; i < count; i++) {
     const wait = start + (i * 1000) / perSecond - performance.now();
     if (wait > 0) await sleep(wait);
-    publishOne(stamped());
+    publishOne(stamped(from + i));
   }
+  const left = start + (count * 1000) / perSecond - performance.now();
+  if (left > 0) await sleep(left);
+}
+
+/** A command: the most that a count has grown in a second, since the command before. */
+export function peakOf(count) {
+  let peak = 0;
+  let before = count();
+  setInterval(() => {
+    const now = count();
+    peak = Math.max(peak, now - before);
+    before = now;
+  }, 1_000);
+  return () => {
+    const answer = peak;
+    peak = 0;
+    return answer;
+  };
 }
 
 async function memory() {
@@ -34,7 +52,7 @@ export function serve(port, publishOne, own = {}) {
   const commands = {
     ...own,
     publish: ({ perTurn, turns }) => publish(publishOne, perTurn, turns),
-    pace: ({ perSecond, count }) => pace(publishOne, perSecond, count),
+    pace: (how) => pace(publishOne, how),
     usage: () => {
       const { user, system } = process.cpuUsage();
       return { cpu: user + system, user, system, at: performance.now() };
@@ -56,8 +74,8 @@ const STAMP_DIGITS = 16;
 /** 128 bytes of data, as JSON text with its quotes. */
 export const DATA = 'x'.repeat(126);
 
-/** The same length, with the monotonic time in µs, which is one clock for all processes of the machine. */
-function stamped() {
+/** The same length, with the monotonic time in µs, which is one clock for all processes of the machine, and a number. */
+function stamped(number) {
   const micros = process.hrtime.bigint() / 1000n;
-  return `@${String(micros).padStart(STAMP_DIGITS, '0')}@${DATA}`.slice(0, DATA.length);
+  return `@${String(micros).padStart(STAMP_DIGITS, '0')}@#${number}#${DATA}`.slice(0, DATA.length);
 }

@@ -84,10 +84,10 @@ export class Server extends Asked {
   }
 }
 
-/** Peers of this library's transports: load/peers.mjs. */
+/** Peers in a process of JavaScript: load/<name>.mjs. */
 export class Peers extends Asked {
-  static start() {
-    return new Peers(cores[1] ?? cores[0], 'load/peers.mjs');
+  static start(name) {
+    return new Peers(cores[1] ?? cores[0], `load/${name}.mjs`);
   }
 
   async stop() {
