@@ -24,6 +24,7 @@ const librarySource = {
   '^nestjs-realtime/client$': '<rootDir>/lib/client/index.ts',
   '^nestjs-realtime/client/rxjs$': '<rootDir>/lib/rxjs/observables.ts',
   '^nestjs-realtime/jwt$': '<rootDir>/lib/jwt.ts',
+  '^nestjs-realtime/opentelemetry$': '<rootDir>/lib/opentelemetry.ts',
   '^nestjs-realtime/prometheus$': '<rootDir>/lib/prometheus.ts',
   '^nestjs-realtime/redis$': '<rootDir>/lib/redis.ts',
   '^nestjs-realtime/terminus$': '<rootDir>/lib/terminus.ts',

@@ -33,6 +33,14 @@ export type { HubHealth } from './hub/health.js';
 export type { ChannelStats, FrameStats, RealtimeStats } from './hub/ports/stats.js';
 export type { HistogramStats } from './hub/ports/histogram.js';
 export type { MetricsExporter, MetricsPage, MetricsSession } from './hub/ports/metrics.js';
+export type {
+  TracedDelivery,
+  TracedFrame,
+  TracedHandshake,
+  TracedPublication,
+  TraceSpan,
+  Tracing,
+} from './hub/ports/tracing.js';
 export type { LeaveReason } from './hub/application.js';
 export type { DisconnectOptions } from './hub/control.js';
 export type { ChannelOptions } from './hub/definition.js';

@@ -89,6 +89,11 @@ export interface ClientOptions {
   WebSocket?: WebSocketConstructor;
   /** What requests are made with: over SSE and long polling, and for large payloads. @defaultValue the global one */
   fetch?: typeof fetch;
+  /**
+   * The trace that a request belongs to, as a W3C `traceparent`: asked as each request, publish and event is made, and sent
+   * along. Must not throw. @defaultValue nothing is sent
+   */
+  traceContext?: () => string | undefined;
   /** Time, for tests. */
   clock?: ClientClock;
   /** Random numbers from 0 to 1 for the waits, for tests. */
@@ -115,6 +120,7 @@ export interface ResolvedOptions {
   readonly wakeUps: (fn: () => void) => () => void;
   /** As given. */
   readonly fetch: typeof fetch | undefined;
+  readonly traceContext: ClientOptions['traceContext'];
 }
 
 const SENDING: readonly TransportName[] = ['websocket', 'sse', 'long-polling'];
@@ -147,6 +153,7 @@ export function resolveOptions(url: string | URL, options: ClientOptions): Resol
     clock: options.clock ?? systemClock,
     wakeUps: options.wakeUps ?? browserWakeUps,
     fetch: options.fetch,
+    traceContext: options.traceContext,
   };
 }
 

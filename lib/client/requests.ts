@@ -35,6 +35,7 @@ export interface RequestLimits {
   readonly requestTimeoutMs: number;
   readonly maxQueued: number;
   readonly maxQueuedBytes: number;
+  readonly traceContext?: (() => string | undefined) | undefined;
 }
 
 /** The rejection of a request that is given up: the hub may have applied what was sent. */
@@ -76,7 +77,7 @@ export class Requests {
       const entry: Entry = {
         ...options,
         id,
-        text: JSON.stringify({ id, event, data }),
+        text: this.#text({ id, event, data }),
         sentAt: undefined,
         tried: false,
         resolve,
@@ -97,7 +98,7 @@ export class Requests {
 
   /** Sends an event without an answer; false where there is no link. */
   send(event: string, data: unknown): boolean {
-    this.#link?.send(JSON.stringify({ event, data }));
+    this.#link?.send(this.#text({ event, data }));
     return this.isOpen;
   }
 
@@ -143,6 +144,10 @@ export class Requests {
   closed(error: CodedException): void {
     this.#link = undefined;
     for (const entry of [...this.#entries.values()]) this.#fail(entry, entry.tried ? givenUp(entry) : error);
+  }
+
+  #text(frame: object): string {
+    return JSON.stringify({ ...frame, traceparent: this.#limits.traceContext?.() });
   }
 
   #hasRoom(bytes: number): boolean {

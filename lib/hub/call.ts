@@ -2,6 +2,7 @@ import { encodeAnswer, encodeDone, encodeError, toJson } from '../protocol/encod
 import { ERRORS, type ErrorBody } from '../protocol/errors.js';
 import type { FrameId } from '../protocol/frames.js';
 import type { Meter } from './ports/meter.js';
+import type { TraceSpan } from './ports/tracing.js';
 
 /** What a call needs of its connection. */
 export interface Caller {
@@ -24,6 +25,8 @@ export interface Caller {
  * one, values go out as @nestjs/platform-ws would send them. Whoever serves it says by {@link handled} when that has ended.
  */
 export class Call {
+  /** Where it is traced: ends when the call has its answer and its handler has ended. */
+  span: TraceSpan | undefined;
   #settled = false;
   /** Whether the handler runs, or the stream that it returned. */
   #running = true;
@@ -66,9 +69,10 @@ export class Call {
     if (this.id !== undefined) this.caller.answer(encodeDone(this.id));
   }
 
-  /** The one final answer is an error. */
-  fail(error: ErrorBody): void {
+  /** The one final answer is an error; `cause` is what was thrown. */
+  fail(error: ErrorBody, cause?: unknown): void {
     if (this.#settled) return;
+    this.span?.fail(error.code, cause);
     this.#settle();
     this.meter.error(error.code);
     if (error.code === 'rate_limited') this.meter.throttled.add('application');
@@ -90,6 +94,7 @@ export class Call {
     this.#running = false;
     this.#stop = undefined;
     this.#leave();
+    if (this.caller.over) this.span?.end();
     this.caller.handled?.();
   }
 
@@ -106,6 +111,7 @@ export class Call {
 
   /** The peer is gone: nothing goes out any more. What is no stream yet stops as it becomes one. */
   abandon(): void {
+    if (!this.#running) this.span?.end(); // no answer comes any more
     if (this.#stop === undefined) return;
     this.#settle();
     this.#end();
@@ -132,6 +138,7 @@ export class Call {
   #leave(): void {
     if (this.#running || !this.#inFlight || (this.id !== undefined && !this.#settled)) return;
     this.#inFlight = false;
+    this.span?.end();
     this.caller.framesInFlight--;
     this.caller.calls.delete(this);
   }

@@ -7,7 +7,7 @@ import { carry } from './payload.js';
 import type { Clock } from './ports/clock.js';
 import type { RunItem } from './ports/link.js';
 import type { ChannelTally } from './ports/meter.js';
-import { publishedAt } from './note.js';
+import { publishedAt, tracesOf } from './note.js';
 import type { ChannelDefinition } from './definition.js';
 import type { ReadGate } from './read-gate.js';
 import type { Turn } from './turn.js';
@@ -239,15 +239,23 @@ export class Channel implements ChannelName {
           return delivered;
         }),
       );
-      if (envelope.note !== undefined && this.subscribers.size > 0) this.#noted(envelope.note);
+      if (envelope.note !== undefined && this.subscribers.size > 0) this.#noted(envelope.note, items);
       return true;
     }
     return epoch === this.#epoch && this.#holds(envelope.first + items.length - 1, envelope.tag);
   }
 
-  #noted(note: string): void {
+  #noted(note: string, items: readonly Part[]): void {
+    const { turn } = this.#context;
     const at = publishedAt(note);
-    if (at !== undefined) this.#context.turn.published(at);
+    if (at !== undefined) turn.published(at);
+    if (turn.tracing === undefined) return;
+    const { channel, definition, subscribers } = this;
+    const of = { channel, pattern: definition.pattern, subscribers: subscribers.size };
+    for (const { index, context } of tracesOf(note, items.length)) {
+      const span = turn.tracing.delivery({ ...of, event: items[index]!.event }, context);
+      if (span !== undefined) turn.delivering(span);
+    }
   }
 
   /** Gives stored items their predecessors. */

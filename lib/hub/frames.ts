@@ -1,13 +1,6 @@
 import { encodeAnswer, encodeError, toJson } from '../protocol/encode.js';
 import { isRealtimeException, RealtimeException, ERRORS, type ErrorBody } from '../protocol/errors.js';
-import {
-  isFrameId,
-  MAX_EVENT_LENGTH,
-  MAX_KEY_LENGTH,
-  parseFrame,
-  type InboundFrame,
-  type SubscribeData,
-} from '../protocol/frames.js';
+import { isFrameId, MAX_EVENT_LENGTH, parseFrame, type InboundFrame, type SubscribeData } from '../protocol/frames.js';
 import type { Position } from '../protocol/position.js';
 import type { Application } from './application.js';
 import { Call, type Caller } from './call.js';
@@ -19,9 +12,12 @@ import type { UserIdentity } from './identity.js';
 import type { AppendItem } from './ports/broker.js';
 import type { Log } from './log.js';
 import type { Meter } from './ports/meter.js';
+import { keyOf, requireKey } from './idempotency.js';
 import { mapBounded } from './map-bounded.js';
 import type { Presence } from './presence.js';
+import type { TraceSpan } from './ports/tracing.js';
 import type { Subscriptions } from './subscriptions.js';
+import type { Turn } from './turn.js';
 
 /** Answers a reserved event, with JSON text. */
 type Reply = (json: string) => void;
@@ -43,6 +39,7 @@ export interface FrameHost {
   readonly presence: Presence;
   readonly application: Application;
   readonly log: Log;
+  readonly turn: Turn;
   publish(match: ChannelMatch, item: AppendItem): Promise<Position>;
   history(match: ChannelMatch, query: HistoryQuery): Promise<History>;
   /** Says who a token belongs to. Rejects with a `RealtimeException`. */
@@ -190,11 +187,7 @@ export class Frames {
     }
     if (event.charCodeAt(0) !== 36 /* $ */) {
       connection.spoke = true;
-      const call = new Call(connection, this.meter, id, event, undefined, tally);
-      if (this.host.application.handle(connection, data, call)) return;
-      call.handled();
-      if (id === undefined && connection.hasMessageListeners) return;
-      call.fail({ code: 'unknown_event', message: ERRORS.unknown_event.message });
+      this.#handle(connection, frame, new Call(connection, this.meter, id, event, undefined, tally), false);
       return;
     }
     const serve = this.#reserved(event);
@@ -207,13 +200,41 @@ export class Frames {
     const frames = event === '$cancel' ? 0 : 1; // it ends at once
     connection.framesInFlight += frames;
     const begun = tally.begin();
-    serve
-      .call(this, connection, data, reply)
-      .catch((error: unknown) => this.#fail(connection, id, error))
+    const span = this.#span(connection, frame, false);
+    (span === undefined
+      ? serve.call(this, connection, data, reply)
+      : span.run(() => serve.call(this, connection, data, reply))
+    )
+      .catch((error: unknown) => this.#fail(connection, id, error, span))
       .finally(() => {
         connection.framesInFlight -= frames;
         tally.end(begun);
+        span?.end();
       });
+  }
+
+  /** Gives a frame to the application's handler. */
+  #handle(connection: Connection, frame: InboundFrame, call: Call, request: boolean): void {
+    const { application } = this.host;
+    const span = this.#span(connection, frame, request);
+    call.span = span;
+    const { data } = frame;
+    const taken =
+      span === undefined
+        ? application.handle(connection, data, call)
+        : span.run(() => application.handle(connection, data, call));
+    if (taken) return;
+    call.handled();
+    if (!request && frame.id === undefined && connection.hasMessageListeners) return;
+    call.fail({ code: 'unknown_event', message: ERRORS.unknown_event.message });
+  }
+
+  /** The span of a frame; none where nothing is traced, nor of what says nothing of the application. */
+  #span(connection: Connection, { id, event, traceparent }: InboundFrame, request: boolean): TraceSpan | undefined {
+    const { tracing } = this.host.turn;
+    if (tracing === undefined || event === '$cancel' || this.meter.event(event) === this.meter.unknown)
+      return undefined;
+    return tracing.frame({ event, answered: id !== undefined, connection, traceparent, request });
   }
 
   #refuseMore(to: Pick<Caller, 'answer'>, id: InboundFrame['id']): void {
@@ -222,8 +243,9 @@ export class Frames {
     to.answer(encodeError(id, tooMany()));
   }
 
-  #fail(to: Pick<Caller, 'answer'>, id: InboundFrame['id'], error: unknown): void {
+  #fail(to: Pick<Caller, 'answer'>, id: InboundFrame['id'], error: unknown, span?: TraceSpan): void {
     const body = this.describe(error);
+    span?.fail(body.code, error);
     this.meter.error(body.code);
     to.answer(encodeError(id, body));
   }
@@ -237,33 +259,38 @@ export class Frames {
    * Serves one frame of several that came in a request: what answers it goes to `to`, as does the end of a handler. `key`
    * names the frame whenever it is repeated. Resolves where the frame is reserved once it was served, else at once.
    */
-  async run(connection: Connection, { id, event, data }: InboundFrame, to: Caller, key: string): Promise<void> {
+  async run(connection: Connection, frame: InboundFrame, to: Caller, key: string): Promise<void> {
+    const { id, event } = frame;
     if (connection.framesInFlight >= this.maxInFlight && !this.#makesRoom(connection, event)) {
       this.#refuseMore(to, id);
       to.settled?.();
       return;
     }
     if (event.charCodeAt(0) !== 36 /* $ */) {
-      const call = new Call(to, this.meter, id, event, key);
-      if (this.host.application.handle(connection, data, call)) return;
-      call.handled();
-      call.fail({ code: 'unknown_event', message: ERRORS.unknown_event.message });
+      this.#handle(connection, frame, new Call(to, this.meter, id, event, key), true);
       return;
     }
     const reply = (json: string): void => {
       if (id !== undefined) to.answer(encodeAnswer(id, json));
     };
     connection.framesInFlight++;
+    const span = event === '$pong' ? undefined : this.#span(connection, frame, true);
+    const running = () => this.#runReserved(connection, frame, reply, key);
     try {
-      if (event === '$pong') reply('null');
-      else if (event === '$publish') await this.#publish(connection, data, reply, `c:${key}`);
-      else if (this.#reserved(event) === undefined) throw new RealtimeException('unknown_event');
-      else await this.#reserved(event)!.call(this, connection, data, reply);
+      await (span === undefined ? running() : span.run(running));
     } catch (error) {
-      this.#fail(to, id, error);
+      this.#fail(to, id, error, span);
     } finally {
       connection.framesInFlight--;
+      span?.end();
     }
+  }
+
+  async #runReserved(connection: Connection, { event, data }: InboundFrame, reply: Reply, key: string): Promise<void> {
+    if (event === '$pong') reply('null');
+    else if (event === '$publish') await this.#publish(connection, data, reply, `c:${key}`);
+    else if (this.#reserved(event) === undefined) throw new RealtimeException('unknown_event');
+    else await this.#reserved(event)!.call(this, connection, data, reply);
   }
 
   #reserved(event: string): ((connection: Connection, data: unknown, reply: Reply) => Promise<void>) | undefined {
@@ -314,8 +341,7 @@ export class Frames {
     const { channel, event, data: payload, key, echo } = record(data, 'data');
     const match = this.host.subscriptions.matchFor(connection, channel);
     requirePublishable(event);
-    if (key !== undefined && !isKey(key))
-      throw new RealtimeException('invalid', `A key is text of 1 to ${MAX_KEY_LENGTH} characters`);
+    if (key !== undefined) requireKey(key);
     if (echo !== undefined && typeof echo !== 'boolean') throw new RealtimeException('invalid', '"echo" is a boolean');
     const published = await this.host.application.publishing(connection, match, event, payload);
     if (published === undefined) {
@@ -426,21 +452,6 @@ function tooMany(): ErrorBody {
 function record(value: unknown, name: string): Record<string, unknown> {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
   throw new RealtimeException('invalid', `"${name}" is an object`);
-}
-
-/** What makes repeated publishes one: the peer's own key, else what names the frame. */
-function keyOf({ user }: Connection, key: string | undefined, frameKey: string | undefined): { key?: string } {
-  if (key !== undefined) return { key: scopedKey(user, key) };
-  return frameKey === undefined ? {} : { key: frameKey };
-}
-
-/** A key of the peer's own: users have a scope each, anonymous peers share one. */
-function scopedKey(user: UserIdentity | undefined, key: string): string {
-  return user === undefined ? `a:${key}` : `u:${user.id.length}:${user.id}:${key}`;
-}
-
-function isKey(key: unknown): key is string {
-  return typeof key === 'string' && key !== '' && key.length <= MAX_KEY_LENGTH;
 }
 
 /** Checks the event of a publication. Throws `invalid`. */

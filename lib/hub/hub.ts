@@ -97,7 +97,7 @@ export class Hub
   ) {
     this.log = settings.log;
     this.auth = settings.auth;
-    this.turn = new Turn(settings.clock, this.meter);
+    this.turn = new Turn(settings.clock, this.meter, settings.tracing);
     this.#bindings = new Bindings(application, settings.clock);
     this.maxOutboxBytes = settings.limits.maxOutboxBytes;
     const { framesPerSecond, maxFramesInFlight } = settings.limits;
@@ -207,8 +207,7 @@ export class Hub
       return Promise.reject(new RealtimeException('broker_unavailable', 'The hub is closed'));
     if (isReference(item.data))
       return Promise.reject(new RealtimeException('invalid', 'Data that begins with the key "$payload" is reserved'));
-    const { pattern, retention } = match.definition;
-    return this.#open.publisher.publish(match.channel, retention, item, timeoutMs, this.meter.channel(pattern));
+    return this.#open.publisher.publishTo(match, item, timeoutMs);
   }
 
   history(match: ChannelMatch, query: HistoryQuery): Promise<History> {

@@ -1,8 +1,9 @@
-import { RealtimeException } from '../protocol/errors.js';
+import { isRealtimeException, RealtimeException } from '../protocol/errors.js';
 import { makeTag, type Position } from '../protocol/position.js';
 import { itemBytes } from './batch.js';
+import type { ChannelMatch } from './definition.js';
 import type { AppendItem, BrokerSession, Retention } from './ports/broker.js';
-import { writeNote } from './note.js';
+import { MAX_NOTED_TRACES, writeNote, type NotedTrace } from './note.js';
 import type { Clock } from './ports/clock.js';
 import type { ChannelTally } from './ports/meter.js';
 import type { Turn } from './turn.js';
@@ -16,6 +17,8 @@ interface Pending {
   readonly tally: ChannelTally | undefined;
   readonly items: AppendItem[];
   readonly waiting: Waiting[];
+  /** The spans of those that are traced. */
+  traces?: NotedTrace[];
   bytes: number;
 }
 
@@ -35,9 +38,23 @@ export class Publisher {
     private readonly clock: Clock,
   ) {}
 
+  /** Appends a publication to a channel that was declared, as {@link publish} does, and traces it. */
+  publishTo({ channel, definition }: ChannelMatch, item: AppendItem, timeoutMs?: number): Promise<Position> {
+    const { pattern, retention } = definition;
+    const { tracing, meter } = this.turn;
+    const tally = meter.channel(pattern);
+    if (tracing === undefined) return this.publish(channel, retention, item, timeoutMs, tally);
+    const span = tracing.publication({ channel, pattern, event: item.event });
+    const published = this.publish(channel, retention, item, timeoutMs, tally, span.context);
+    published
+      .catch((error: unknown) => span.fail(isRealtimeException(error) ? error.code : 'internal', error))
+      .finally(() => span.end());
+    return published;
+  }
+
   /**
    * Appends a publication. Rejects with `broker_unavailable` (not applied) or `outcome_unknown` (may be applied, also
-   * after `timeoutMs`). What is appended is counted in `tally`.
+   * after `timeoutMs`). What is appended is counted in `tally`; `trace`, the context of its span, goes along.
    */
   publish(
     channel: string,
@@ -45,6 +62,7 @@ export class Publisher {
     item: AppendItem,
     timeoutMs?: number,
     tally?: ChannelTally,
+    trace?: string,
   ): Promise<Position> {
     const bytes = itemBytes(item);
     if (this.#bytesInFlight + bytes > MAX_IN_FLIGHT_BYTES) {
@@ -58,6 +76,7 @@ export class Publisher {
     }
     const { items, waiting } = pending;
     pending.bytes += bytes;
+    if (trace !== undefined) note(pending, { index: items.length, context: trace });
     items.push(item);
     const settled = new Promise<Position>((resolve, reject) => waiting.push({ resolve, reject }));
     return timeoutMs === undefined ? settled : this.#within(timeoutMs, settled);
@@ -69,10 +88,11 @@ export class Publisher {
     for (const [channel, pending] of channels) void this.#append(channel, pending);
   }
 
-  async #append(channel: string, { retention, tally, items, waiting, bytes }: Pending): Promise<void> {
+  async #append(channel: string, { retention, tally, items, waiting, traces, bytes }: Pending): Promise<void> {
     try {
       const now = this.clock.now();
-      const note = tally !== undefined && this.turn.meter.samples(now) ? writeNote(now) : undefined;
+      const at = tally !== undefined && this.turn.meter.samples(now) ? now : undefined;
+      const note = writeNote(at, items.length, traces);
       const { results } = await this.broker.append(channel, retention, makeTag(), items, note);
       if (tally !== undefined) for (const { repeated } of results) if (!repeated) tally.published++;
       waiting.forEach(({ resolve }, i) => resolve(results[i]!.position));
@@ -91,4 +111,9 @@ export class Publisher {
       settled.then(resolve, reject).finally(cancel);
     });
   }
+}
+
+function note(pending: Pending, trace: NotedTrace): void {
+  const traces = (pending.traces ??= []);
+  if (traces.length < MAX_NOTED_TRACES) traces.push(trace);
 }

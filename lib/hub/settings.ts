@@ -2,6 +2,7 @@ import { patternMistake, resolveDefinition, Declarations, type ChannelOptions } 
 import { anonymous, type Authenticator } from './ports/authenticator.js';
 import type { Broker } from './ports/broker.js';
 import { systemClock, type Clock } from './ports/clock.js';
+import type { Tracing } from './ports/tracing.js';
 import type { Log } from './log.js';
 
 /** Bounds of what peers may do; each is an option, `false` turns it off. */
@@ -86,6 +87,8 @@ export interface HubOptions {
   drain?: DrainOptions;
   /** How often positions are compared with the broker's, ms. @defaultValue 10_000 */
   checkIntervalMs?: number;
+  /** Who traces what the node does. @defaultValue nobody */
+  tracing?: Tracing;
   log: Log;
   clock?: Clock;
 }
@@ -100,6 +103,7 @@ export interface HubSettings {
   readonly graceMs: number;
   readonly drain: Readonly<Required<DrainOptions>>;
   readonly checkIntervalMs: number;
+  readonly tracing: Tracing | undefined;
   readonly log: Log;
   readonly clock: Clock;
 }
@@ -224,6 +228,7 @@ export function resolveSettings(options: HubOptions): HubSettings {
       timeoutMs: drain.timeoutMs ?? 10_000,
     },
     checkIntervalMs: options.checkIntervalMs ?? 10_000,
+    tracing: options.tracing,
     log: options.log,
     clock: options.clock ?? systemClock,
   };

@@ -1,5 +1,6 @@
 import type { Clock } from './ports/clock.js';
 import { Meter } from './ports/meter.js';
+import type { TraceSpan, Tracing } from './ports/tracing.js';
 
 /** Something that collects work during a turn and does it at the turn's end. */
 export interface Flushable {
@@ -18,12 +19,16 @@ export class Turn {
   #outboxes: Flushable[] = [];
   /** When publications of this turn were made, of those whose time is taken: ms since 1970. */
   #publishedAt: number[] = [];
+  /** Spans of what is given to peers in this turn. */
+  #deliveries: TraceSpan[] = [];
   #scheduled = false;
 
   constructor(
     clock: Clock,
     /** What the node counts, for all who work in its turns. */
     readonly meter = new Meter(),
+    /** Who traces what the node does, for all who work in its turns; mostly nobody. */
+    readonly tracing?: Tracing,
   ) {
     this.#clock = clock;
   }
@@ -45,6 +50,11 @@ export class Turn {
     this.#publishedAt.push(at);
   }
 
+  /** Has a span ended when this turn's channels are with their peers' sockets. */
+  delivering(span: TraceSpan): void {
+    this.#deliveries.push(span);
+  }
+
   /** Has `outbox.flush` called last. Call once per turn. */
   write(outbox: Flushable): void {
     this.#outboxes.push(outbox);
@@ -56,16 +66,25 @@ export class Turn {
     this.#channels = drain(this.#channels);
     this.#outboxes = drain(this.#outboxes);
     this.meter.fanOut.observe((performance.now() - begun) / 1_000);
+    if (this.#deliveries.length > 0) this.#delivered();
     if (this.#publishedAt.length === 0) return;
     const now = this.#clock.now();
     for (const at of this.#publishedAt) this.meter.delivery.observe((now - at) / 1_000);
     this.#publishedAt = [];
   }
 
+  #delivered(): void {
+    const deliveries = this.#deliveries;
+    this.#deliveries = [];
+    for (const span of deliveries) span.end();
+  }
+
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    this.#clock.turn(() => this.#run());
+    const { tracing } = this;
+    if (tracing === undefined) this.#clock.turn(() => this.#run());
+    else this.#clock.turn(() => tracing.outside(() => this.#run())); // it is not for whoever was first alone
   }
 
   #run(): void {

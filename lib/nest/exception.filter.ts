@@ -19,7 +19,7 @@ export class BaseRealtimeExceptionFilter implements ExceptionFilter {
     if (isHookCall(host)) return;
     const call = gatewayCallOf(host);
     if (call !== undefined) {
-      call.fail(describeError(exception));
+      call.fail(describeError(exception), exception);
       return;
     }
     const pass = hookPassOf(host.getArgByIndex(0));

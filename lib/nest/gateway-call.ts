@@ -48,6 +48,7 @@ export function dispatch(
 export class GatewayCall {
   /** What the handler's own filter is doing with an exception. */
   #filtering: Promise<unknown> | undefined;
+  #filtered: unknown;
   /** A value of an observable that waits to be known as the only one. */
   #held: { readonly value: unknown } | undefined;
   #streaming = false;
@@ -68,19 +69,20 @@ export class GatewayCall {
     this.call.answer(data);
   }
 
-  /** The answer is an error; values that came before it go first. */
-  fail(error: ErrorBody): void {
+  /** The answer is an error; values that came before it go first. `cause` is what was thrown. */
+  fail(error: ErrorBody, cause: unknown): void {
     this.#flush();
-    this.call.fail(error);
+    this.call.fail(error, cause);
   }
 
   threw(error: unknown): void {
-    this.fail(describeError(error));
+    this.fail(describeError(error), error);
     this.call.handled();
   }
 
   /** A filter of the application took an exception of this call. Returns what Nest gets. */
-  filtered(outcome: unknown): unknown {
+  filtered(outcome: unknown, exception: unknown): unknown {
+    this.#filtered = exception;
     const filtering = Promise.resolve(outcome).catch((error: unknown) => this.threw(error));
     this.#filtering = filtering;
     return filtering;
@@ -149,7 +151,8 @@ export class GatewayCall {
   /** A filter swallowed an exception: where it did not answer, that is no success. */
   #refuse(filtering: Promise<unknown>): void {
     if (this.call.id === undefined) return;
-    void filtering.then(() => this.call.fail({ code: 'rejected', message: ERRORS.rejected.message }));
+    const error = { code: 'rejected', message: ERRORS.rejected.message } as const;
+    void filtering.then(() => this.call.fail(error, this.#filtered));
   }
 
   /** A handler with `@Ack()` may still send an event. */

@@ -47,7 +47,7 @@ function watch(filter: unknown): void {
   const watched: Catch = function (this: unknown, exception: unknown, host: ArgumentsHost): unknown {
     const call = gatewayCallOf(host);
     const outcome: unknown = original.call(this as ExceptionFilter, exception, host);
-    if (call !== undefined) return call.filtered(outcome);
+    if (call !== undefined) return call.filtered(outcome, exception);
     hookPassOf(host.getArgByIndex(0))?.failed(exception);
     return outcome;
   };

@@ -6,6 +6,7 @@ import type { Authenticator } from '../hub/ports/authenticator.js';
 import type { Broker } from '../hub/ports/broker.js';
 import { systemClock, type Clock } from '../hub/ports/clock.js';
 import type { MetricsExporter } from '../hub/ports/metrics.js';
+import type { Tracing } from '../hub/ports/tracing.js';
 import type { Transport } from '../hub/ports/transport.js';
 import { longPolling } from '../transports/long-polling.transport.js';
 import { sse } from '../transports/sse.transport.js';
@@ -57,6 +58,11 @@ export interface RealtimeModuleOptions {
   metrics?: MetricsOptions;
   /** Serves a page at `{path}/admin` that shows what all nodes are and do, and may act. @defaultValue no such page */
   admin?: AdminOptions;
+  /**
+   * Traces handshakes, what peers send, publications and their delivery: `openTelemetry()` from
+   * `nestjs-realtime/opentelemetry`. @defaultValue nothing is traced
+   */
+  tracing?: Tracing;
   /** How often positions are compared with the broker's, ms: how late a lost announcement is found. @defaultValue 10_000 */
   checkIntervalMs?: number;
 }
@@ -127,6 +133,7 @@ const NAMES = [
   'drain',
   'metrics',
   'admin',
+  'tracing',
   'checkIntervalMs',
 ] as const satisfies (keyof RealtimeModuleOptions)[];
 const PATH = /^\/(?:[^\s?#*{}/]+\/)*[^\s?#*{}/]+$/;
@@ -146,7 +153,7 @@ export function resolveOptions(
     for (const name of Object.keys(options)) {
       if (!(NAMES as readonly string[]).includes(name)) report(name, `is no option; known are ${NAMES.join(', ')}`);
     }
-    const { path, globalEnhancers, transports, connectionGuards, broker, auth } = options;
+    const { path, globalEnhancers, transports, connectionGuards, broker, auth, tracing } = options;
     if (path !== undefined && (typeof path !== 'string' || !PATH.test(path))) {
       report('path', `expected an absolute path such as '/realtime', got ${show(path)}`);
     }
@@ -158,6 +165,7 @@ export function resolveOptions(
     checkMetrics(options.metrics, report);
     checkAdmin(options.admin, report);
     hasMethod('broker', broker, 'open', 'a broker such as memoryBroker()', report);
+    hasMethod('tracing', tracing, 'publication', 'what openTelemetry() returns', report);
     hasMethod('auth', auth, 'authenticate', 'an authenticator such as anonymous()', report);
     mistakes.push(...findSecurityMistakes(options), ...findMistakes(options));
   }

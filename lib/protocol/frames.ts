@@ -18,6 +18,8 @@ export interface InboundFrame {
   id?: FrameId;
   event: string;
   data?: unknown;
+  /** The peer's W3C trace context, where it is one: what is none is ignored. */
+  traceparent?: unknown;
 }
 
 /** What is wrong with a frame, and its `id` where that could be read. */

@@ -61,15 +61,20 @@ export class PeerHandshake implements Handshake {
   }
 
   async perform(visit: Visit): Promise<AdmittedConnection> {
-    const { meter } = this.gate;
+    const { meter, settings } = this.gate;
     const begun = performance.now();
+    const span = settings.tracing?.handshake(visit);
     try {
-      const connection = await this.#perform(visit);
+      const connection = await (span === undefined ? this.#perform(visit) : span.run(() => this.#perform(visit)));
       meter.handshake.observe((performance.now() - begun) / 1_000);
       return connection;
     } catch (error) {
-      meter.refused.add(isRealtimeException(error) ? error.code : 'internal');
+      const code = isRealtimeException(error) ? error.code : 'internal';
+      meter.refused.add(code);
+      span?.fail(code, error);
       throw error;
+    } finally {
+      span?.end();
     }
   }
 

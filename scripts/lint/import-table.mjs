@@ -21,6 +21,7 @@ export const IMPORT_TABLE = {
   admin: { folders: ['protocol', 'hub', 'transports/body', 'transports/departure'], packages: [NODE] },
   nest: { folders: ['protocol', 'hub', 'transports', 'brokers', 'security', 'admin'], packages: [NEST, NODE] },
   metrics: { folders: ['hub/ports'], packages: [/^prom-client$/] },
+  tracing: { folders: ['hub/ports'], packages: [/^@opentelemetry\/api$/] },
   client: { folders: ['protocol'], packages: [] },
   cli: { folders: ['client', 'protocol'], packages: [NODE, /^ws$/] },
   rxjs: { folders: ['client'], packages: [/^rxjs$/] },

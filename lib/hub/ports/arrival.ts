@@ -3,6 +3,7 @@ import type { UserIdentity } from '../identity.js';
 import type { Authenticator } from './authenticator.js';
 import type { Clock } from './clock.js';
 import type { Meter } from './meter.js';
+import type { Tracing } from './tracing.js';
 import type {
   AdmittedConnection,
   Established,
@@ -78,7 +79,11 @@ export interface Gate {
   /** Whether new connections are taken; else they are refused with `draining`. */
   readonly accepting: boolean;
   readonly auth: Authenticator;
-  readonly settings: { readonly clock: Clock; readonly limits: HandshakeLimits };
+  readonly settings: {
+    readonly clock: Clock;
+    readonly limits: HandshakeLimits;
+    readonly tracing?: Tracing | undefined;
+  };
   readonly places: Places;
   /** What is counted of handshakes. */
   readonly meter: Pick<Meter, 'refused' | 'handshake'>;
