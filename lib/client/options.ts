@@ -131,7 +131,7 @@ export function resolveOptions(url: string | URL, options: ClientOptions): Resol
   const names = options.transports ?? (options.receiveOnly ? RECEIVING : SENDING);
   const [first, ...others] = names.map((name) => resolveTransport(name, options));
   if (!first) {
-    throw new TypeError('No `WebSocket` or `fetch` here: give one as an option');
+    throw new TypeError('No `WebSocket` or `fetch` here: give one');
   }
   const random = options.random ?? Math.random;
   const transports: ResolvedOptions['transports'] = [first, ...others.filter((transport) => transport !== undefined)];

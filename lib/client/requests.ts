@@ -20,9 +20,9 @@ interface Entry extends CallOptions {
   readonly id: number;
   readonly text: string;
   /** When it was sent over the link that is open; `undefined`: it waits for one. */
-  sentAt: number | undefined;
+  sentAt?: number | undefined;
   /** It was sent over some link: the hub may have applied it. */
-  tried: boolean;
+  tried?: boolean;
   resolve(data: unknown): void;
   reject(error: unknown): void;
   cancelTimer?: (() => void) | undefined;
@@ -72,14 +72,13 @@ export class Requests {
   /** Sends a request, or queues it while there is no link. */
   call(event: string, data: unknown, options: CallOptions = {}): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      options.signal?.throwIfAborted();
+      const { signal } = options;
+      signal?.throwIfAborted();
       const id = ++this.#lastId;
       const entry: Entry = {
         ...options,
         id,
-        text: this.#text({ id, event, data }),
-        sentAt: undefined,
-        tried: false,
+        text: JSON.stringify({ id, event, data, traceparent: this.#limits.traceContext?.() }),
         resolve,
         reject,
       };
@@ -87,7 +86,6 @@ export class Requests {
         throw new CodedException('rate_limited', 'The queue is full');
       }
       this.#entries.set(id, entry);
-      const { signal } = entry;
       const abort = () => this.#giveUp(entry, errorOf(signal?.reason));
       signal?.addEventListener('abort', abort);
       entry.stopListening = () => signal?.removeEventListener('abort', abort);
@@ -98,7 +96,7 @@ export class Requests {
 
   /** Sends an event without an answer; false where there is no link. */
   send(event: string, data: unknown): boolean {
-    this.#link?.send(this.#text({ event, data }));
+    this.#link?.send(JSON.stringify({ event, data, traceparent: this.#limits.traceContext?.() }));
     return this.isOpen;
   }
 
@@ -144,10 +142,6 @@ export class Requests {
   closed(error: CodedException): void {
     this.#link = undefined;
     for (const entry of [...this.#entries.values()]) this.#fail(entry, entry.tried ? givenUp(entry) : error);
-  }
-
-  #text(frame: object): string {
-    return JSON.stringify({ ...frame, traceparent: this.#limits.traceContext?.() });
   }
 
   #hasRoom(bytes: number): boolean {
