@@ -13,7 +13,7 @@ Module({
   imports: [
     RealtimeModule.forRoot({
       broker: redisBroker({ url: BENCH_REDIS_URL }),
-      channels: { 'bench.:name': {} },
+      channels: { 'bench.:name': { history: { size: 1_000, ttlMs: 120_000 } } }, // two minutes, as the other one keeps
       trustedProxies: 1,
       drain: { windowMs: 2_000 }, // some 500 peers in it for each of the other nodes
       // All peers come from one address here.
