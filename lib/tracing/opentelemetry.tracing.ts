@@ -44,7 +44,8 @@ export interface OpenTelemetryOptions {
 
 /** Names the spans' source. */
 const SCOPE = 'nestjs-realtime';
-const SYSTEM = { 'messaging.system': 'nestjs-realtime' } as const;
+/** The attributes of a span are one literal each: to spread another one into them costs several times as much. */
+const SYSTEM = 'nestjs-realtime';
 
 class OpenTelemetryTracing implements Tracing {
   readonly #tracer: Tracer;
@@ -79,7 +80,7 @@ class OpenTelemetryTracing implements Tracing {
   /** By the conventions for messaging, with the event as the destination. */
   frame({ event, answered, connection, traceparent, request }: TracedFrame): TraceSpan {
     const attributes = {
-      ...SYSTEM,
+      'messaging.system': SYSTEM,
       'messaging.operation.name': 'process',
       'messaging.operation.type': 'process',
       'messaging.destination.name': event,
@@ -95,7 +96,7 @@ class OpenTelemetryTracing implements Tracing {
 
   publication({ channel, pattern, event }: TracedPublication): TraceSpan {
     const attributes = {
-      ...SYSTEM,
+      'messaging.system': SYSTEM,
       'messaging.operation.name': 'publish',
       'messaging.operation.type': 'send',
       'messaging.destination.name': channel,
@@ -109,7 +110,7 @@ class OpenTelemetryTracing implements Tracing {
     const from = parseTraceparent(text);
     if (from === undefined) return undefined;
     const attributes = {
-      ...SYSTEM,
+      'messaging.system': SYSTEM,
       'messaging.operation.name': 'deliver',
       'messaging.operation.type': 'process',
       'messaging.destination.name': channel,
