@@ -223,13 +223,14 @@ describe.each(platforms)('the admin page on $name', (platform) => {
 
   it('finds connections by user, address and transport, tells of one, and ends it', async () => {
     const app = await start({ admin: { guards: [WordGuard], readOnly: false } });
-    const ada = await connect(app, '/realtime', as('ada'));
+    // Names that no random id contains.
+    const zoe = await connect(app, '/realtime', as('zoe'));
     const bob = await connect(app, '/realtime', as('bob'));
-    await ada.request('$subscribe', { channel: 'chat.tea' });
+    await zoe.request('$subscribe', { channel: 'chat.tea' });
     const search = (query: string): Promise<any> => told(get(app, `/connections?${query}`));
     expect(await search('')).toMatchObject({ total: 2, matching: 2, page: 1, pages: 1 });
-    const found = await search('text=AD&transport=websocket');
-    expect(found).toMatchObject({ matching: 1, items: [{ userId: 'ada', ip: '127.0.0.1', transport: 'websocket' }] });
+    const found = await search('text=ZO&transport=websocket');
+    expect(found).toMatchObject({ matching: 1, items: [{ userId: 'zoe', ip: '127.0.0.1', transport: 'websocket' }] });
     expect(await search('text=127.0.0')).toMatchObject({ matching: 2 });
     expect(await search('text=nobody')).toMatchObject({ total: 2, matching: 0, items: [] });
     expect(await search('transport=sse')).toMatchObject({ matching: 0 });
@@ -237,7 +238,7 @@ describe.each(platforms)('the admin page on $name', (platform) => {
     const { id } = found.items[0];
     expect(await search(`id=${id}`)).toMatchObject({
       id,
-      userId: 'ada',
+      userId: 'zoe',
       endpoint: '0:/realtime',
       channels: ['chat.tea'],
     });
@@ -245,7 +246,7 @@ describe.each(platforms)('the admin page on $name', (platform) => {
     expect(JSON.stringify([found, await search(`id=${id}`)])).not.toMatch(/token|cookie|pass/i);
 
     expect((await post(app, 'disconnect', { connection: id })).status).toBe(200);
-    expect(await ada.closed).toEqual({ code: 4403, reason: 'forbidden' });
+    expect(await zoe.closed).toEqual({ code: 4403, reason: 'forbidden' });
     expect(await told(post(app, 'disconnect', { connection: 7 }))).toMatchObject({ status: 400 });
     await bob.close();
   });
@@ -321,14 +322,14 @@ describe.each(platforms)('the admin page on $name', (platform) => {
   }
 
   async function seesBoth([one, two]: readonly [RunningApp, RunningApp]): Promise<void> {
-    const peer = await connect(two, '/realtime', as('ada'));
+    const peer = await connect(two, '/realtime', as('zoe'));
     await peer.request('$subscribe', { channel: 'chat.tea' });
     const watch = await Watch.open(one, 'stream');
     const { node } = await watch.first<Hello>('hello');
     const other = await watch.first<NodeReport>('node', (report) => report.node !== node);
     expect(other.channels.top).toMatchObject([{ name: 'chat.tea', subscribers: 1 }]);
     expect(await watch.first<Past>('past', (past) => past.node === other.node)).toBeDefined();
-    expect(await told(get(one, '/connections?text=ada'))).toMatchObject({ matching: 1, items: [{ node: other.node }] });
+    expect(await told(get(one, '/connections?text=zoe'))).toMatchObject({ matching: 1, items: [{ node: other.node }] });
     await peer.close();
     await two.close();
     expect(await watch.first<{ node: string }>('gone')).toEqual({ node: other.node });
