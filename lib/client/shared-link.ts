@@ -107,7 +107,8 @@ export class SharedLink implements ClientLink {
   #withEcho(text: string): string {
     if (!text.includes('"echo":false')) return text;
     const frame = JSON.parse(text) as { id: unknown; event: string; data: { channel: string; echo?: boolean } };
-    if (frame.event !== '$publish' || frame.data.echo !== false) return text;
+    // Without an answer it would not be known among what comes.
+    if (frame.event !== '$publish' || frame.data.echo !== false || frame.id === undefined) return text;
     this.#silent.set(frame.id, frame.data.channel);
     frame.data.echo = true;
     return JSON.stringify(frame);

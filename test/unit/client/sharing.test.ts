@@ -207,6 +207,19 @@ test('a browser without locks gives each tab a connection of its own', async () 
   expect(transport.links).toHaveLength(2);
 });
 
+test('a publish without echo and without an answer is withheld by the hub, from all tabs', async () => {
+  const { client, told } = openTab();
+  const link = await sent('$subscribe');
+  link.answer('$subscribe', answer(5));
+  await client.channel('chat').subscribe();
+  client.send('$publish', { channel: 'chat', event: 'message', data: 6, echo: false });
+  await sent('$publish');
+  expect(link.last('$publish').data).toMatchObject({ echo: false });
+  link.publication('chat', 6, 'of somebody else');
+  await until(() => told.length === 1, 'the publication');
+  expect(told).toEqual(['of somebody else']);
+});
+
 test('the ids of a connection leave room in the largest frame', async () => {
   const { client } = openTab();
   await until(() => client.state === 'open', 'the connection');
