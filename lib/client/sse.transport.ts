@@ -48,6 +48,7 @@ class SseLink extends RecordLink {
     const request = (this.request = new AbortController());
     const startedAt = clock.now();
     let isProven = false;
+    let returnMs: number | undefined;
     const cancelLimit = clock.after(FIRST_BYTE_MS, () => this.end({ code: 1006, reason: 'Not open in time' }));
     let reply: Reply;
     try {
@@ -58,10 +59,11 @@ class SseLink extends RecordLink {
         signal: request.signal,
       });
       if (response.ok && response.body) {
-        await this.#read(response.body, (data, id) => {
+        const onEvent = (data: string, id: string): void => {
           cancelLimit();
           if (this.#event(data, id)) isProven = true;
-        });
+        };
+        await this.#read(response.body, new EventStreamReader(onEvent, (ms) => (returnMs = ms)));
         reply = noReply('The stream ended');
       } else reply = await readReply(response);
     } catch (error) {
@@ -78,12 +80,11 @@ class SseLink extends RecordLink {
     if ('end' in reaction) this.end(reaction.end);
     else {
       const again = () => void this.#stream(this.makeBody());
-      this.cancel = this.context.attempt(again, this.failures, reaction.afterMs);
+      this.cancel = this.context.attempt(again, this.failures, returnMs ?? reaction.afterMs);
     }
   }
 
-  async #read(body: ReadableStream<Uint8Array>, onEvent: (data: string, id: string) => void): Promise<void> {
-    const events = new EventStreamReader(onEvent);
+  async #read(body: ReadableStream<Uint8Array>, events: EventStreamReader): Promise<void> {
     const reader = body.getReader();
     const decoder = new TextDecoder();
     for (;;) {

@@ -467,7 +467,7 @@ export class Connection<D = Record<string, unknown>> implements Sink, Caller, Ad
     }
     this.#outbox.end(encodeEvent('$disconnect', { ...data, reason }), reason === 'slow_consumer');
     this.#end(data.code, reason);
-    link.close(data.code, reason);
+    link.close(data.code, reason, data.delayMs);
   }
 
   /** @internal The link has gone. */

@@ -21,8 +21,11 @@ export interface RecordLink {
   inbox(entries: readonly InboxEntry[]): void;
   follow(channels: readonly Followed[]): Promise<void>;
   keep(channels: ReadonlySet<string>): void;
-  /** Ends it in order: its peer comes back; with `last`, which is told behind all else, the connection is over. */
-  finish(last?: DisconnectData): void;
+  /**
+   * Ends it in order: its peer comes back, after `delayMs` where the wire can say so; with `last`, which is told behind all
+   * else, the connection is over.
+   */
+  finish(last?: DisconnectData, delayMs?: number): void;
   /** A newer link of the same connection took over. */
   supersede(): void;
   /** This node lets go of the connection, and does not know how it ended. */

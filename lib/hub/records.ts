@@ -37,6 +37,8 @@ import type { Upstream } from './upstream.js';
 
 /** Channels of a new connection that are authorised at once. */
 const CONCURRENCY = 8;
+/** How late a peer may be told to come back: long before its connection ends for want of a link, ms. */
+const MAX_RETURN_MS = GAP_MS / 4;
 /** How long the object of a connection is kept on a node that it does not come to, ms. */
 const IDLE_MS = 60_000;
 
@@ -229,7 +231,10 @@ export class Records implements RecordOffice {
     if (claims) this.#ends.sweep(now);
   }
 
-  /** Answers all who wait, so that they come to another node; where none is left, their connections end. */
+  /**
+   * Ends all links, polls with an answer, so that their peers come to another node, streams spread over time; where records
+   * do not outlive this node, their connections end.
+   */
   drain(delayMs: () => number): void {
     const ends = !this.parts.store.lasting;
     for (const connection of this.#residents) {
@@ -237,7 +242,7 @@ export class Records implements RecordOffice {
         connection.fail('draining', delayMs());
         continue;
       }
-      connection.current?.finish();
+      connection.current?.finish(undefined, Math.min(delayMs(), MAX_RETURN_MS));
       this.upstream.abandon(connection);
       connection.save();
       this.#residents.unlink(connection);

@@ -130,14 +130,14 @@ export class Stream extends Following implements RecordLink, ResumedStream, Outb
     this.owner.fail('slow_consumer');
   }
 
-  finish(last?: DisconnectData): void {
+  finish(last?: DisconnectData, delayMs = last?.delayMs): void {
     if (this.#over) return;
     for (const { subscription } of this.followed.values()) subscription.settle();
     const text = last === undefined ? undefined : encodeEvent('$disconnect', last);
     this.#outbox.end(text, last?.reason === 'slow_consumer');
     const link = this.#link;
     this.ended();
-    link?.close(last?.code ?? CLOSE_GOING_AWAY, last?.reason ?? '');
+    link?.close(last?.code ?? CLOSE_GOING_AWAY, last?.reason ?? '', delayMs);
   }
 
   supersede(): void {

@@ -187,6 +187,11 @@ export class SseCodec implements Codec {
     return this.framing(`retry: ${retryMs}\n${block(native ? '$open' : undefined, cursor, json)}`);
   }
 
+  /** When its peer is to come back, of a stream that ends: an EventSource does so after the time that was told last. */
+  returning(delayMs: number): Buffer {
+    return this.framing(`retry: ${Math.max(1, delayMs)}\n\n`);
+  }
+
   /** A comment: bytes that mean nothing. */
   comment(): Buffer {
     return this.framing(':\n\n');
@@ -214,14 +219,7 @@ export function block(event: string | undefined, id: string | undefined, data: s
 /** What the application sends to one peer: the event by its name; text of its own form as it is. */
 function nativeFrame(text: string, id: string | undefined): string {
   const { event, data } = parse(text);
-  if (event === '$disconnect') return retryOf(data) + block(event, id, toJson(data));
   return typeof event === 'string' && event !== '' ? block(event, id, toJson(data)) : block(undefined, id, text);
-}
-
-/** An EventSource comes back after the time that its stream told last: it is told when the hub wants it back. */
-function retryOf(data: unknown): string {
-  const { delayMs } = (data ?? {}) as { delayMs?: unknown };
-  return typeof delayMs === 'number' ? `retry: ${Math.max(1, delayMs)}\n` : '';
 }
 
 /** The frame that a text is; `send` of the application takes any text. */

@@ -118,10 +118,11 @@ export class SseLink implements Link {
     if (this.#state === 'open') this.#ask(EMPTY);
   }
 
-  close(code: number, reason: string): void {
+  close(code: number, reason: string, delayMs?: number): void {
     this.closedBy ??= { code, reason };
     if (this.#state !== 'held' && this.#state !== 'open') return;
     const begun = this.#state === 'open';
+    if (begun && delayMs !== undefined) this.#send(this.codec.returning(delayMs));
     this.#state = 'ending';
     this.#endTimer = setTimeout(() => this.terminate(), END_TIMEOUT_MS).unref();
     if (begun) this.#response.end();

@@ -80,7 +80,7 @@ describe('docs/security.md', () => {
 /** The tests that a page cites as [name] "title" and that are not in the file that its table gives the name. */
 function missingTests(page: string): { name: string; title: string }[] {
   const files = new Map(tableOf(page, 'name').map(([name, file]) => [name!.slice(1, -1), file!.slice(1, -1)]));
-  const cited = [...page.matchAll(/\[([a-z0-9]+)\]\s+"([^"]+)"/g)].map(([, name, title]) => ({
+  const cited = [...page.matchAll(/\[([a-z0-9-]+)\]\s+"([^"]+)"/g)].map(([, name, title]) => ({
     name: name!,
     title: title!.replace(/\s+/g, ' '),
   }));

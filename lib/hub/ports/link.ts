@@ -57,8 +57,11 @@ export interface Link {
   ping(): void;
   /** Starts to watch for signs of life anew, where the hub asks by a frame of its own. */
   expect(): void;
-  /** Ends the link in order, after what was written; destroys it where the peer does not follow within 1 s. */
-  close(code: number, reason: string): void;
+  /**
+   * Ends the link in order, after what was written; destroys it where the peer does not follow within 1 s. `delayMs`: when
+   * the peer is to come back, for a wire that says so by its own means.
+   */
+  close(code: number, reason: string, delayMs?: number): void;
   /** Destroys the link at once. */
   terminate(): void;
 }

@@ -4,15 +4,22 @@ import { seededRandom } from './fake-transport.js';
 
 function read(pieces: string[]): string[] {
   const events: string[] = [];
-  const reader = new EventStreamReader((data) => events.push(data));
+  const reader = new EventStreamReader(
+    (data) => events.push(data),
+    (ms) => events.push(`retry ${ms}`),
+  );
   for (const piece of pieces) reader.push(piece);
   return events;
 }
 
 describe('the reader of event streams', () => {
   test('reads data, ignores comments and other fields', () => {
-    const text = ': hello\nretry: 2000\n\nid: 1~0:epochA-1-t\nevent: message\ndata: {"a":1}\n\n: beat\n\ndata:2\n\n';
+    const text = ': hello\nretry: 2000\nid: 1~0:epochA-1-t\nevent: message\ndata: {"a":1}\n\n: beat\n\ndata:2\n\n';
     expect(read([text])).toEqual(['{"a":1}', '2']);
+  });
+
+  test('tells a retry that comes by itself, where it is digits', () => {
+    expect(read(['retry: 2000\ndata: a\n\nretry: 300\n\nretry: soon\n\n: beat\n\n'])).toEqual(['a', 'retry 300']);
   });
 
   test('joins the lines of data by LF and keeps all spaces but the first', () => {

@@ -79,7 +79,7 @@ class FakeHub {
   /** Accepts the newest stream: the first one, with the answers of its channels, or a later one. */
   open(channels?: Record<string, unknown>, pass = 'pass-1'): void {
     this.stream.accept();
-    this.stream.write('retry: 1000\n\n');
+    this.stream.write('retry: 1000\n');
     const data = { connection: 'c1', heartbeatMs: 25_000, timeoutMs: 8_000, maxFrameBytes: 65_536 };
     this.stream.frame({ event: '$connected', data: channels === undefined ? data : { ...data, pass, channels } });
   }
@@ -187,6 +187,24 @@ describe('the stream', () => {
     hub.stream.frame(publication('a', 3));
     await settle();
     expect([client.state, ...seen]).toEqual(['open', 2, 3]);
+    expect(states).toEqual(['connecting', 'open']);
+    client.close();
+  });
+
+  test('N17 is followed by the next one when the hub wants it back: the connection goes on', async () => {
+    const { hub, client, settle, states } = await openRig();
+    hub.stream.write('retry: 8000\n\n');
+    hub.stream.end();
+    await settle(7_900);
+    expect(hub.to('/sse')).toHaveLength(1);
+    await settle(100);
+    expect(hub.stream.body).toMatchObject({ pass: 'pass-1' });
+    hub.open();
+    hub.stream.frame(publication('a', 2));
+    await settle();
+    hub.stream.end();
+    await settle();
+    expect(hub.to('/sse')).toHaveLength(3);
     expect(states).toEqual(['connecting', 'open']);
     client.close();
   });

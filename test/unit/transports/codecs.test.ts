@@ -88,9 +88,12 @@ describe('SseCodec', () => {
     expect(codec.frame('{"event":"$disconnect","data":{"code":4503}}').toString()).toBe(
       'event: $disconnect\ndata: {"code":4503}\n\n',
     );
-    expect(codec.frame('{"event":"$disconnect","data":{"code":4503,"delayMs":7000}}').toString()).toBe(
-      'retry: 7000\nevent: $disconnect\ndata: {"code":4503,"delayMs":7000}\n\n',
-    );
+  });
+
+  it('tells when to come back, never at once', () => {
+    const codec = new SseCodec('native', new OneSlot('a'), chunked);
+    expect(codec.returning(7_000).toString()).toBe('d\r\nretry: 7000\n\n\r\n');
+    expect(codec.returning(0).toString()).toBe('a\r\nretry: 1\n\n\r\n');
   });
 });
 

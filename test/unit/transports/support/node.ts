@@ -28,6 +28,7 @@ export interface NodeOptions extends HandshakeOptions {
   channels?: Record<string, ChannelOptions>;
   limits?: LimitOptions;
   heartbeat?: { intervalMs: number; timeoutMs: number };
+  drain?: { windowMs: number };
   clock?: Clock;
   transports?: Transport[];
   rejectMode?: 'http' | 'close';
@@ -118,7 +119,7 @@ export class TestNode {
         channels: { 'chat.:room': { publish: true }, 'quiet.:n': { history: false } },
         log: { warn: () => undefined, error: (message, error) => errors.push(error ?? message) },
         heartbeat: options.heartbeat ?? { intervalMs: 60_000, timeoutMs: 60_000 },
-        ...pick(options, 'auth', 'channels', 'limits', 'clock'),
+        ...pick(options, 'auth', 'channels', 'limits', 'clock', 'drain'),
       }),
       applicationWith({
         ...application,
