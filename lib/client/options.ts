@@ -39,7 +39,7 @@ export interface ClientOptions {
    * here. Name the user in it: whose tab holds the connection, as that user all of them are. Channels, answers and recovery
    * stay each tab's own. What is sent to the connection or the user and not to a channel reaches all tabs, limits count for
    * all together, and `transport` is `shared`. `receiveOnly` decides only which transport comes first. Where the browser
-   * has no Web Locks (a page that is not secure) each tab has its own connection.
+   * gives no Web Locks (a page that is not secure, a sandboxed frame) each tab has its own connection.
    * @defaultValue a connection for this client alone
    */
   share?: string;

@@ -7,7 +7,9 @@ import type { SharedTransport } from './shared.transport.js';
 export function resolveShared(url: string | URL, options: ClientOptions): ResolvedOptions {
   const own = resolveOptions(url, options);
   const { share } = options;
-  if (share === undefined || !(globalThis as { navigator?: Partial<Navigator> }).navigator?.locks) return own;
+  const { navigator, origin } = globalThis as { navigator?: Partial<Navigator>; origin?: string };
+  // An opaque origin (a sandboxed frame) has locks and is refused them.
+  if (share === undefined || !navigator?.locks || origin === 'null') return own;
   let shared: SharedTransport | undefined;
   let wake = () => {};
   return {

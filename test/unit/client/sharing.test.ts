@@ -200,6 +200,17 @@ describe('a tab that holds the connection and is not to be heard', () => {
   });
 });
 
+test('a sandboxed frame, which is refused locks, has a connection of its own', async () => {
+  Object.defineProperty(globalThis, 'origin', { value: 'null', configurable: true });
+  try {
+    const tabs = [openTab(), openTab()];
+    await until(() => tabs.every(({ client }) => client.state === 'open'), 'two connections');
+    expect(transport.links).toHaveLength(2);
+  } finally {
+    Reflect.deleteProperty(globalThis, 'origin');
+  }
+});
+
 test('a browser without locks gives each tab a connection of its own', async () => {
   uninstall();
   const [ada, bob] = [openTab(), openTab()];

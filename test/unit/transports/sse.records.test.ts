@@ -366,20 +366,23 @@ describe('streams of connections with records', () => {
   it.each([
     [4_000, 4_000],
     [600_000, 15_000],
-  ])('tells its peer when to come back where its node drains, within %i ms of drain.windowMs', async (windowMs, most) => {
-    const broker = memoryBroker();
-    await start({ broker });
-    const node = await start({ broker, drain: { windowMs } });
-    const listeners = await Promise.all([0, 1].map(() => connect(at(node), { channels: { 'chat.a': null } })));
-    const opening = listeners[0]!.stream.retryMs;
-    await node.hub.drain();
-    await Promise.all(listeners.map(({ stream }) => stream.ended()));
-    const [first, second] = listeners.map(({ stream }) => stream.retryMs!);
-    expect(first).toBeGreaterThanOrEqual(1);
-    expect(second).not.toBe(opening);
-    expect(second).toBeGreaterThanOrEqual(Math.min(windowMs / 2, most));
-    expect(Math.max(first!, second!)).toBeLessThanOrEqual(most);
-  });
+  ])(
+    'tells its peer when to come back where its node drains, within %i ms of drain.windowMs',
+    async (windowMs, most) => {
+      const broker = memoryBroker();
+      await start({ broker });
+      const node = await start({ broker, drain: { windowMs } });
+      const listeners = await Promise.all([0, 1].map(() => connect(at(node), { channels: { 'chat.a': null } })));
+      const opening = listeners[0]!.stream.retryMs;
+      await node.hub.drain();
+      await Promise.all(listeners.map(({ stream }) => stream.ended()));
+      const [first, second] = listeners.map(({ stream }) => stream.retryMs!);
+      expect(first).toBeGreaterThanOrEqual(1);
+      expect(second).not.toBe(opening);
+      expect(second).toBeGreaterThanOrEqual(Math.min(windowMs / 2, most));
+      expect(Math.max(first!, second!)).toBeLessThanOrEqual(most);
+    },
+  );
 
   it('W11 goes on with credentials that were renewed on another node', async () => {
     const broker = memoryBroker();

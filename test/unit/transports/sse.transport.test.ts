@@ -357,16 +357,19 @@ describe('sse(): the life of a stream', () => {
     expect((await next.take(2))[1]!.data).toBe(1);
   });
 
-  it.each(['native', 'frames'])('N17 tells an EventSource when to come back where the node drains: %s', async (format) => {
-    const node = await start({ drain: { windowMs: 100_000 } });
-    const stream = await open(node, `channels=chat.a&format=${format}`);
-    await node.hub.drain();
-    await stream.ended();
-    const { data } = stream.events.at(-1)!;
-    const told = format === 'native' ? data : data.data;
-    expect(told).toEqual({ code: 4503, reason: 'draining', reconnect: true, delayMs: expect.any(Number) });
-    expect(stream.retryMs).toBe(Math.max(1, told.delayMs));
-  });
+  it.each(['native', 'frames'])(
+    'N17 tells an EventSource when to come back where the node drains: %s',
+    async (format) => {
+      const node = await start({ drain: { windowMs: 100_000 } });
+      const stream = await open(node, `channels=chat.a&format=${format}`);
+      await node.hub.drain();
+      await stream.ended();
+      const { data } = stream.events.at(-1)!;
+      const told = format === 'native' ? data : data.data;
+      expect(told).toEqual({ code: 4503, reason: 'draining', reconnect: true, delayMs: expect.any(Number) });
+      expect(stream.retryMs).toBe(Math.max(1, told.delayMs));
+    },
+  );
 
   it('leaves the connection usable for the next request', async () => {
     const node = await start();
