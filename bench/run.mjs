@@ -1,11 +1,12 @@
-// `npm run bench`: everything, against peers. `npm run bench -- fan-out streams transports echo handshakes idle channels limits redis
-// storm restart` runs a part; `--quick` fewer rounds and peers.
+// `npm run bench`: everything, against peers. `npm run bench -- fan-out streams transports echo handshakes idle channels limits counting
+// redis storm restart` runs a part; `--quick` fewer rounds and peers.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, totalmem } from 'node:os';
 import path from 'node:path';
 import { build } from '../scripts/build.mjs';
 import { root } from '../scripts/run.mjs';
 import { channels } from './scenarios/channels.mjs';
+import { counting } from './scenarios/counting.mjs';
 import { echo } from './scenarios/echo.mjs';
 import { fanOut, fanOutToStreams } from './scenarios/fan-out.mjs';
 import { handshakes } from './scenarios/handshakes.mjs';
@@ -93,6 +94,11 @@ if (runs('limits')) {
   results.limits = await limits(quick ? { rounds: 5, warmUps: 2 } : {});
   const rows = results.limits.map(({ name, nanosPerFrame }) => [name, show(nanosPerFrame, 0)]);
   console.log(`\nThe limit of frames\n\n${table(['', 'ns per frame'], rows)}`);
+}
+if (runs('counting')) {
+  results.counting = await counting(quick ? { starts: 2, rounds: 3, warmUps: 2 } : {});
+  const rows = results.counting.map(({ load, name, base, ratio }) => [load, name, base, show(ratio, 3)]);
+  console.log(`\nWhat counting and tracing cost\n\n${table(['', 'CPU time of', 'to', 'ratio'], rows)}`);
 }
 if (runs('channels')) {
   results.channels = await channels(quick ? { many: 20_000, rounds: 1 } : {});

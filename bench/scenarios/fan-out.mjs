@@ -22,6 +22,23 @@ export function fanOutToStreams(options = {}) {
   return fanOut({ ...STREAMS, perTurns: [1, 8], ...options });
 }
 
+/** A round of publications, `perTurn` in a turn of the event loop. */
+export function fanOutRound(perTurn, sockets) {
+  const chunks = perTurn === 1 ? 1 : perTurn === 8 ? 2 : 4;
+  return async (server, load) => {
+    const sum = { messages: 0, bytes: 0 };
+    for (let i = 0; i < chunks; i++) {
+      const arrived = load.count(CHUNK * sockets);
+      await server.ask('publish', { perTurn, turns: CHUNK / perTurn });
+      const { messages, bytes } = await arrived;
+      if (messages !== CHUNK * sockets) throw new Error(`${messages} messages instead of ${CHUNK * sockets}`);
+      sum.messages += messages;
+      sum.bytes += bytes;
+    }
+    return sum;
+  };
+}
+
 export async function fanOut({
   sockets = 1000,
   rounds = 9,
@@ -33,19 +50,7 @@ export async function fanOut({
   const running = await openAll(subjects, sockets);
   const results = [];
   for (const perTurn of perTurns) {
-    const chunks = perTurn === 1 ? 1 : perTurn === 8 ? 2 : 4;
-    const measured = await takeTurns(running, { rounds, warmUps, reference }, async (server, load) => {
-      const sum = { messages: 0, bytes: 0 };
-      for (let i = 0; i < chunks; i++) {
-        const arrived = load.count(CHUNK * sockets);
-        await server.ask('publish', { perTurn, turns: CHUNK / perTurn });
-        const { messages, bytes } = await arrived;
-        if (messages !== CHUNK * sockets) throw new Error(`${messages} messages instead of ${CHUNK * sockets}`);
-        sum.messages += messages;
-        sum.bytes += bytes;
-      }
-      return sum;
-    });
+    const measured = await takeTurns(running, { rounds, warmUps, reference }, fanOutRound(perTurn, sockets));
     results.push({ perTurn, sockets, subjects: measured });
   }
   await closeAll(running);

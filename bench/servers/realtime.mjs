@@ -4,9 +4,12 @@ import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { EchoGateway, IDLE_GATEWAYS } from './gateways.mjs';
 import { serve } from './serve.mjs';
+import { countNothing } from './uncounted.mjs';
 
 const { RealtimeModule, RealtimeService } = await import(process.env.BENCH_LIBRARY ?? 'nestjs-realtime');
-const { BENCH_HEARTBEAT_MS = '600000', BENCH_JWT_SECRET: secret } = process.env;
+const { BENCH_HEARTBEAT_MS = '600000', BENCH_JWT_SECRET: secret, BENCH_TRACES: traces } = process.env;
+if (traces !== undefined) await import('./traces.mjs');
+const tracing = traces === 'traced' && { tracing: (await import('nestjs-realtime/opentelemetry')).openTelemetry() };
 const auth = secret && { auth: (await import('nestjs-realtime/jwt')).jwtAuth({ secret }) };
 
 class AppModule {}
@@ -22,6 +25,7 @@ Module({
         connectionsPerUser: false,
       },
       ...auth,
+      ...tracing,
       heartbeat: { intervalMs: Number(BENCH_HEARTBEAT_MS) }, // by default the peers have none, or have it off as well
     }),
   ],
@@ -30,6 +34,7 @@ Module({
 
 const app = await NestFactory.create(AppModule, { logger: ['error', 'fatal'] });
 await app.listen(0, '127.0.0.1');
+if (process.env.BENCH_COUNTS === 'nothing') countNothing(app);
 const realtime = app.get(RealtimeService);
 
 const publishOne = (data) => {

@@ -7,7 +7,7 @@ import { spread } from './statistics.mjs';
 export async function openAll(subjects, connections, options) {
   const running = [];
   for (const subject of subjects) {
-    const server = await Server.start(subject.server, options);
+    const server = await Server.start(subject.server, { ...options, env: { ...options?.env, ...subject.env } });
     const load = Load.start();
     await load.open(server.port, connections, subject.dialect);
     running.push({ subject, server, load });

@@ -1,0 +1,63 @@
+// What it costs that a node counts what it does, and that it is traced where nothing is sampled: each beside the same without,
+// and beside itself, which tells how much processes differ anyway. Fresh processes each time: no two are alike.
+import { closeAll, openAll, takeTurns } from '../support/rounds.mjs';
+import { median, spread } from '../support/statistics.mjs';
+import { REALTIME } from '../support/subjects.mjs';
+import { echoRound } from './echo.mjs';
+import { fanOutRound } from './fan-out.mjs';
+
+const subject = (name, env = {}) => ({ ...REALTIME, name, env });
+const TRACES = { BENCH_TRACES: 'there' };
+const GROUPS = [
+  {
+    of: 'counting',
+    base: subject('nothing counted', { BENCH_COUNTS: 'nothing' }),
+    others: [subject('counted'), subject('nothing counted, again', { BENCH_COUNTS: 'nothing' })],
+  },
+  {
+    of: 'tracing',
+    base: subject('OpenTelemetry, and no tracing', TRACES),
+    others: [
+      subject('traced, nothing sampled', { BENCH_TRACES: 'traced' }),
+      subject('OpenTelemetry, and no tracing, again', TRACES),
+    ],
+  },
+];
+
+const LOADS = [
+  { name: 'echo, 1 in flight', connections: 100, round: echoRound(1) },
+  { name: 'echo, 16 in flight', connections: 100, round: echoRound(16) },
+  { name: 'fan-out, 1 per turn', connections: 1_000, round: fanOutRound(1, 1_000) },
+  { name: 'fan-out, 8 per turn', connections: 1_000, round: fanOutRound(8, 1_000) },
+];
+
+/** The CPU time of each subject to that of its base: a median of rounds for each start of the processes. */
+export async function counting({ starts = 10, rounds = 7, warmUps = 3, groups = GROUPS, loads = LOADS } = {}) {
+  const results = [];
+  for (const { of, base, others } of groups) {
+    const ratios = new Map();
+    for (let start = 0; start < starts; start++) {
+      for (const connections of new Set(loads.map((load) => load.connections))) {
+        // Whoever starts first is not always the same.
+        const subjects = start % 2 === 0 ? [base, ...others] : [...others.toReversed(), base];
+        const running = await openAll(subjects, connections);
+        for (const load of loads.filter((one) => one.connections === connections)) {
+          const measured = await takeTurns(running, { rounds, warmUps, reference: base }, load.round);
+          const micros = ({ name }) => measured.find((one) => one.name === name).samples.map((sample) => sample.micros);
+          const bases = micros(base);
+          for (const other of others) {
+            const key = `${load.name}|${other.name}`;
+            const own = micros(other).map((value, round) => value / bases[round]);
+            ratios.set(key, [...(ratios.get(key) ?? []), median(own)]);
+          }
+        }
+        await closeAll(running);
+      }
+    }
+    for (const [key, values] of ratios) {
+      const [load, name] = key.split('|');
+      results.push({ of, load, name, base: base.name, ratio: spread(values), values });
+    }
+  }
+  return results;
+}
