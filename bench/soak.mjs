@@ -29,8 +29,9 @@ const FLAT = {
   rssBytes: { part: 0.05, least: 5_000_000 },
   externalBytes: { part: 0.1, least: 1_000_000 },
   resources: { part: 0.1, least: 10 },
-  files: { part: 0.1, least: 10 },
 };
+/** Files that nodes have open more than their peers do, whose sockets come and go with what they are doing. */
+const FLAT_FILES = { part: 0.1, least: 10 };
 /** What has to be as it was before anybody came. */
 const COUNTS = ['connections', 'registered', 'channels', 'subscriptions', 'members', 'outboxBytes'];
 /** Handles may be some more: sockets to Redis, of the inspector, of DNS. */
@@ -50,12 +51,14 @@ const load = { memory: Peers.start('soak-peers'), redis: Peers.start('soak-peers
 await load.memory.ask('start', { ports: [nodes[0].server.port], peers });
 await load.redis.ask('start', { ports: nodes.slice(1).map(({ server }) => server.port), peers });
 
+const theirs = { memory: [], redis: [] };
 const lengthMs = minutes * 60_000;
 const intervalMs = Math.max(LEAST_INTERVAL_MS, lengthMs / SAMPLES);
 const begun = performance.now();
 for (let told = 0; performance.now() - begun < lengthMs;) {
   await sleep(intervalMs);
   for (const node of nodes) node.samples.push({ atMs: performance.now() - begun, ...(await node.server.ask('look')) });
+  for (const [name, peersOf] of Object.entries(load)) theirs[name].push((await peersOf.ask('look')).files);
   const passed = Math.floor((performance.now() - begun) / 60_000);
   if (passed > told) console.log(`${(told = passed)} min: ${nodes.map(brief).join(' · ')}`);
 }
@@ -71,7 +74,16 @@ for (const peersOf of Object.values(load)) await peersOf.stop();
 for (const { server } of nodes) await server.stop();
 await redis.stop();
 
-const rows = nodes.flatMap(({ name, samples }) => Object.keys(FLAT).map((what) => [name, what, trend(samples, what)]));
+const groups = Object.entries(theirs).map(([name, files]) => ({
+  name,
+  samples: files.map((count, i) => own(name, count, i)),
+}));
+const rows = [
+  ...nodes.flatMap(({ name, samples }) =>
+    Object.entries(FLAT).map(([what, bound]) => [name, what, trend(samples, what, bound)]),
+  ),
+  ...groups.map(({ name, samples }) => [name, 'own files', trend(samples, 'files', FLAT_FILES)]),
+];
 const show = (what, value) => (what.endsWith('Bytes') ? `${(value / 1e6).toFixed(2)} MB` : value.toFixed(1));
 console.log(
   `\n${table(
@@ -101,6 +113,7 @@ writeFileSync(
     minutes,
     peers,
     lived,
+    theirs,
     nodes: nodes.map(({ name, samples, first, last }) => ({ name, samples, first, last })),
   }),
 );
@@ -113,8 +126,14 @@ function brief({ name, samples }) {
   return `${name} ${(heapBytes / 1e6).toFixed(1)} MB heap, ${files} files, ${connections} connections`;
 }
 
+/** The files of the nodes that peers come to, without those that the peers have open too, in one sample. */
+function own(group, theirCount, i) {
+  const samples = nodes.filter(({ name }) => name.startsWith(group)).map((node) => node.samples[i]);
+  return { atMs: samples[0].atMs, files: samples.reduce((sum, { files }) => sum + files, 0) - theirCount };
+}
+
 /** How something goes over the last half: by the median of the slopes between all pairs, which outliers do not move. */
-function trend(samples, what) {
+function trend(samples, what, { part, least }) {
   const half = samples.slice(Math.floor(samples.length / 2));
   const slopes = half.flatMap((from, i) =>
     half.slice(i + 1).map((to) => (to[what] - from[what]) / (to.atMs - from.atMs)),
@@ -122,7 +141,6 @@ function trend(samples, what) {
   const middle = median(half.map((sample) => sample[what]));
   const slope = slopes.length === 0 ? NaN : median(slopes);
   const growth = slope * (half.at(-1).atMs - half[0].atMs);
-  const { part, least } = FLAT[what];
   return { middle, growth, perHour: slope * 3_600_000, flat: growth <= Math.max(least, part * middle) };
 }
 

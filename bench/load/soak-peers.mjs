@@ -1,6 +1,8 @@
 // Clients that come and go over all transports, and use what there is. Commands come by IPC:
 //   start { ports, peers } → nothing; each peer's place is taken by another one when it leaves
+//   look {} → how many files the process has open, sockets among them
 //   stop {} → { lives, calls, failures } once all have left; failures by the code of the error
+import { readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WebSocket } from 'ws';
 import { RealtimeClient } from 'nestjs-realtime/client';
@@ -64,6 +66,7 @@ const commands = {
   start({ ports, peers }) {
     lives = Array.from({ length: peers }, (_, i) => place(ports, i));
   },
+  look: () => ({ files: readdirSync('/proc/self/fd').length }),
   async stop() {
     stopping = true;
     await Promise.all(lives);

@@ -45,7 +45,7 @@ async function look() {
     heapBytes: heapUsed,
     rssBytes: rss,
     externalBytes: external,
-    resources: process.getActiveResourcesInfo().length,
+    resources: process.getActiveResourcesInfo().filter((type) => !/^(TCP|TLS)SocketWrap$/.test(type)).length,
     files: readdirSync('/proc/self/fd').length,
     connections: sum(connections.active),
     registered: (await realtime.connections()).length,
