@@ -71,7 +71,7 @@ export class Desk {
     const stream = this.#open(exchange, () => leave());
     const hello: Hello = { node: hub.node, readOnly, version: VERSION, intervalMs: SAMPLE_MS, checks };
     stream.send('hello', JSON.stringify(hello));
-    leave = this.#fleet.watch((event, data) => stream.send(event, data));
+    leave = this.#fleet.watch((event, node, data) => stream.offer(`${event} ${node}`, event, data));
   }
 
   /** The publications of a channel, as they come. */

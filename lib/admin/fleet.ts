@@ -12,8 +12,8 @@ const FORGET_MS = 30_000;
 /** Of how many other nodes is told. */
 const MAX_NODES = 256;
 
-/** What a watcher is told: JSON text. */
-export type Watcher = (event: 'node' | 'past' | 'gone', data: string) => void;
+/** What a watcher is told of a node: JSON text, which it may take later. What is told of it next counts in its place. */
+export type Watcher = (event: 'node' | 'past' | 'gone', node: string, data: () => string) => void;
 
 /** Another node. */
 interface Known {
@@ -37,6 +37,8 @@ export class Fleet {
   #leaveReports: (() => void) | undefined;
   #joining = false;
   #pastAsked = false;
+  /** The name that this node goes by among those who watch: it gets another one when it was taken for dead. */
+  #name: string;
   #askedUntil = -Infinity;
   #ticks = 0;
   #stop: (() => void) | undefined;
@@ -52,6 +54,7 @@ export class Fleet {
       now: () => hub.now(),
     });
     this.#startedAt = hub.now();
+    this.#name = hub.node;
     this.#requests = hub.control.channel('$admin');
     this.#reports = hub.control.channel('$admin.nodes');
   }
@@ -66,11 +69,12 @@ export class Fleet {
   /** Tells somebody what the nodes are and do, from what they have kept; the returned function ends it. */
   watch(watcher: Watcher): () => void {
     this.#watchers.add(watcher);
-    watcher('past', this.#past());
-    watcher('node', this.#report());
-    for (const [node, { samples, report }] of this.#known) {
-      watcher('past', JSON.stringify({ node, samples } satisfies Past));
-      if (report !== undefined) watcher('node', report);
+    const { node } = this.hub;
+    watcher('past', node, () => this.#past());
+    watcher('node', node, () => this.#report());
+    for (const [other, known] of this.#known) {
+      watcher('past', other, () => pastOf(other, known.samples));
+      if (known.report !== undefined) watcher('node', other, () => known.report!);
     }
     void this.#join();
     return () => {
@@ -88,7 +92,18 @@ export class Fleet {
     this.#leaveRequests?.();
     this.#leaveReports?.();
     if (!this.#asked) return;
-    await this.#reports.send('gone', JSON.stringify({ node: this.hub.node })).catch(() => undefined);
+    await this.#leave(this.hub.node);
+  }
+
+  #takeName(): void {
+    if (this.#name === this.hub.node) return;
+    this.#tell('gone', this.#name, JSON.stringify({ node: this.#name }));
+    if (this.#asked) void this.#leave(this.#name);
+    this.#name = this.hub.node;
+  }
+
+  #leave(node: string): Promise<void> {
+    return this.#reports.send('gone', JSON.stringify({ node })).catch(() => undefined);
   }
 
   get #asked(): boolean {
@@ -101,8 +116,9 @@ export class Fleet {
     for (const [node, { heardAt }] of this.#known) if (now - heardAt > FORGET_MS) this.#forget(node);
     void this.#join();
     if (this.#watchers.size === 0 && !this.#asked) return;
+    this.#takeName();
     const report = this.#report();
-    this.#tell('node', report);
+    this.#tell('node', this.hub.node, report);
     if (this.#asked) this.#send('node', report);
     if (this.#leaveReports !== undefined && ++this.#ticks % ASK_EVERY === 0) this.#ask();
   }
@@ -147,24 +163,25 @@ export class Fleet {
   }
 
   #heard(event: string, data: string): void {
-    const told = JSON.parse(data) as Partial<NodeReport> & { node: string; samples?: readonly Sample[] };
+    const told = JSON.parse(data) as Partial<NodeReport & Past> & { node: string };
     const { node } = told;
     if (node === this.hub.node || this.#watchers.size === 0) return;
     if (event === 'gone') {
       this.#forget(node);
       return;
     }
+    if (told.format !== REPORT_FORMAT) return;
     const known = this.#knownAs(node);
     if (known === undefined) return;
     known.heardAt = this.hub.now();
     if (event === 'past' && told.samples !== undefined) {
       known.samples = [...told.samples].slice(-KEPT_SAMPLES);
-      this.#tell('past', data);
-    } else if (event === 'node' && told.format === REPORT_FORMAT && told.sample !== undefined) {
+      this.#tell('past', node, data);
+    } else if (event === 'node' && told.sample !== undefined) {
       known.report = data;
       if ((known.samples.at(-1)?.slot ?? -Infinity) < told.sample.slot) known.samples.push(told.sample);
       if (known.samples.length > KEPT_SAMPLES) known.samples.shift();
-      this.#tell('node', data);
+      this.#tell('node', node, data);
     }
   }
 
@@ -177,11 +194,11 @@ export class Fleet {
   }
 
   #forget(node: string): void {
-    if (this.#known.delete(node)) this.#tell('gone', JSON.stringify({ node }));
+    if (this.#known.delete(node)) this.#tell('gone', node, JSON.stringify({ node }));
   }
 
-  #tell(event: 'node' | 'past' | 'gone', data: string): void {
-    for (const watcher of this.#watchers) watcher(event, data);
+  #tell(event: 'node' | 'past' | 'gone', node: string, data: string): void {
+    for (const watcher of this.#watchers) watcher(event, node, () => data);
   }
 
   #send(event: 'node' | 'past', data: string): void {
@@ -189,11 +206,15 @@ export class Fleet {
   }
 
   #past(): string {
-    return JSON.stringify({ node: this.hub.node, samples: this.#sampler.samples } satisfies Past);
+    return pastOf(this.hub.node, this.#sampler.samples);
   }
 
   #report(): string {
     const sample = this.#sampler.samples.at(-1)!;
     return JSON.stringify(reportOf(this.hub, { startedAt: this.#startedAt, findings: this.findings(), sample }));
   }
+}
+
+function pastOf(node: string, samples: readonly Sample[]): string {
+  return JSON.stringify({ format: REPORT_FORMAT, node, samples } satisfies Past);
 }

@@ -27,7 +27,6 @@ export interface ConnectionSearch {
 /** Answers what is asked about connections and channels, over all nodes. */
 export class Queries {
   #list: Promise<readonly ConnectionInfo[]> | undefined;
-  #listedAt = 0;
 
   constructor(private readonly hub: Hub) {}
 
@@ -59,11 +58,12 @@ export class Queries {
   async channel(name: string, history: boolean): Promise<ChannelDetails> {
     const match = this.hub.match(name);
     const { pattern, retention, presence } = match.definition;
-    const [{ position, items }, subscribers, members] = await Promise.all([
+    const [{ position, items }, all, members] = await Promise.all([
       this.hub.history(match, historyQuery(undefined, history ? HISTORY_ITEMS : 1, true)),
-      this.hub.registered({ channel: name }),
+      this.#all(),
       presence ? this.hub.presence.members(name) : undefined,
     ]);
+    const subscribers = all.filter(({ channels }) => channels.includes(name));
     return {
       channel: name,
       pattern,
@@ -81,18 +81,14 @@ export class Queries {
     };
   }
 
+  /** The connections of all nodes. One look at the registry at a time, and what it found for as long as {@link LIST_MS}. */
   #all(): Promise<readonly ConnectionInfo[]> {
-    const age = this.hub.now() - this.#listedAt;
-    if (this.#list === undefined || age < 0 || age >= LIST_MS) {
-      this.#listedAt = this.hub.now();
-      const list = this.hub.registered({}).then((found) => found.sort((a, b) => b.openedAt - a.openedAt));
-      this.#list = list;
-      const forget = (): void => {
-        if (this.#list === list) this.#list = undefined;
-      };
-      list.catch(forget);
-      this.hub.settings.clock.after(LIST_MS, forget); // it may be large
-    }
+    if (this.#list !== undefined) return this.#list;
+    const forget = (): void => {
+      this.#list = undefined; // it may be large
+    };
+    this.#list = this.hub.registered({}).then((found) => found.sort((a, b) => b.openedAt - a.openedAt));
+    this.#list.then(() => this.hub.settings.clock.after(LIST_MS, forget), forget);
     return this.#list;
   }
 }

@@ -90,6 +90,7 @@ export const REPORT_FORMAT = 1;
 
 /** The samples that a node has kept, oldest first. */
 export interface Past {
+  readonly format: typeof REPORT_FORMAT;
   readonly node: string;
   readonly samples: readonly Sample[];
 }

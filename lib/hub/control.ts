@@ -93,7 +93,7 @@ export class Control implements Subscriber {
 
   /** A channel of the nodes among themselves, which none follows unless it says so. */
   channel(name: `$${string}`): NodeChannel {
-    return new NodeChannel(name, this.publisher, this.subscriptions);
+    return new NodeChannel(name, this.publisher, this.subscriptions, this.log);
   }
 
   deliver({ items }: Batch): void {

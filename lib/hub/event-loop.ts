@@ -1,35 +1,42 @@
-import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks';
-
 /** How often it is looked whether the event loop comes round, ms: each look wakes an idle process. */
-const RESOLUTION_MS = 50;
+const LOOK_MS = 50;
 
 /** How late the event loop is: the longest time that something had to wait for it, of the last second. */
 export class EventLoop {
-  #delays: IntervalHistogram | undefined;
-  #lagMs = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #lookedAt = 0;
+  /** The longest wait since the last sweep, and of the second before it, ms. */
+  #worst = 0;
+  #before = 0;
 
   start(): void {
-    this.#delays = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
-    this.#delays.enable();
+    this.#lookedAt = performance.now();
+    this.#timer = setInterval(() => {
+      this.#worst = this.#seenMs;
+      this.#lookedAt = performance.now();
+    }, LOOK_MS).unref();
   }
 
   /** Call once a second. */
   sweep(): void {
-    this.#lagMs = this.#seenMs;
-    this.#delays?.reset();
+    this.#before = this.#worst;
+    this.#worst = 0;
   }
 
   stop(): void {
-    this.#delays?.disable();
-    this.#delays = undefined;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+    this.#worst = this.#before = 0;
   }
 
   /** ms. */
   get lagMs(): number {
-    return Math.max(this.#lagMs, this.#seenMs);
+    return Math.max(this.#before, this.#seenMs);
   }
 
+  /** The wait that is not over counts too: whoever asks right behind it comes before the look. */
   get #seenMs(): number {
-    return Math.max(0, (this.#delays?.max ?? 0) / 1e6 - RESOLUTION_MS);
+    const late = this.#timer === undefined ? 0 : performance.now() - this.#lookedAt - LOOK_MS;
+    return Math.max(this.#worst, late, 0);
   }
 }

@@ -1,5 +1,6 @@
 import type { Subscriber } from './channel.js';
 import { resolveDefinition, type ChannelDefinition } from './definition.js';
+import type { Log } from './log.js';
 import type { Publisher } from './publisher.js';
 import type { Subscriptions } from './subscriptions.js';
 
@@ -14,6 +15,7 @@ export class NodeChannel {
     name: `$${string}`,
     private readonly publisher: Publisher,
     private readonly subscriptions: Subscriptions,
+    private readonly log: Log,
   ) {
     this.#definition = resolveDefinition(name, { history: false });
   }
@@ -24,12 +26,21 @@ export class NodeChannel {
     await this.publisher.publish(pattern, retention, { event, data });
   }
 
-  /** Calls back for what is sent, until the returned function is called. Rejects with `broker_unavailable`. */
+  /**
+   * Calls back for what is sent, until the returned function is called. What it throws is logged: other nodes may be of
+   * another version. Rejects with `broker_unavailable`.
+   */
   follow(receive: (event: string, data: string) => void): Promise<() => void> {
     const nothing = (): void => undefined;
     const subscriber: Subscriber = {
       deliver: ({ items }) => {
-        for (const { event, data } of items) receive(event, data);
+        for (const { event, data } of items) {
+          try {
+            receive(event, data);
+          } catch (error) {
+            this.log.error('A message of another node could not be read', error);
+          }
+        }
       },
       lost: nothing,
       notify: nothing,

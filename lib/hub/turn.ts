@@ -88,17 +88,28 @@ export class Turn {
   }
 
   #run(): void {
-    this.#publishers = drain(this.#publishers);
-    if (this.#channels.length > 0) this.#fanOut();
-    else this.#outboxes = drain(this.#outboxes);
-    this.#scheduled = false;
-    if (this.#publishers.length + this.#channels.length + this.#outboxes.length > 0) this.#schedule();
+    try {
+      this.#publishers = drain(this.#publishers);
+      if (this.#channels.length > 0) this.#fanOut();
+      else this.#outboxes = drain(this.#outboxes);
+    } finally {
+      this.#scheduled = false; // a defect that throws must not be the last thing that a node does
+      if (this.#publishers.length + this.#channels.length + this.#outboxes.length > 0) this.#schedule();
+    }
   }
 }
 
-/** Flushes the members of a list in order; what is added meanwhile too. Gives the list back, empty. */
+/**
+ * Flushes the members of a list in order; what is added meanwhile too. Gives the list back, empty; where a member throws,
+ * those behind it are left.
+ */
 function drain(list: Flushable[]): Flushable[] {
-  for (const member of list) member.flush();
-  list.length = 0;
+  let done = 0;
+  try {
+    while (done < list.length) list[done++]!.flush();
+  } finally {
+    if (done === list.length) list.length = 0;
+    else list.splice(0, done);
+  }
   return list;
 }

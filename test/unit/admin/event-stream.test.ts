@@ -55,6 +55,41 @@ describe('a stream of the page', () => {
     expect(sent).toBeLessThan(1_000);
   });
 
+  it('keeps back what is offered while its peer does not read, the newest of each key, and is not cut', async () => {
+    response.pause();
+    const large = 'x'.repeat(32 * 1024);
+    let made = 0;
+    const offer = (key: string, n: number): void => {
+      stream.offer(key, 'node', () => {
+        made++;
+        return JSON.stringify({ key, n, large });
+      });
+    };
+    for (let round = 0; round < 3; round++) {
+      for (let node = 0; node < 300; node++) offer(`node ${node}`, round);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(ended).toBe(0);
+    expect(made).toBeLessThan(700); // what sockets took, and the rest is not even made
+
+    let text = '';
+    response.on('data', (chunk) => (text += String(chunk)));
+    response.resume();
+    const all = () => text.split('\n\n').filter((block) => block.includes('event: node') && block.endsWith('}'));
+    const newest = () =>
+      new Map(
+        all()
+          .map((block) => JSON.parse(block.split('data: ')[1]!))
+          .map(({ key, n }) => [key, n]),
+      );
+    while (newest().size < 300 || [...newest().values()].some((n) => n !== 2)) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(ended).toBe(0);
+    expect(made).toBe(all().length);
+    expect(made).toBeLessThan(900);
+  });
+
   it('ends with its peer', async () => {
     response.destroy();
     while (ended === 0) await new Promise((resolve) => setImmediate(resolve));

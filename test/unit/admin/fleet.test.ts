@@ -27,7 +27,10 @@ describe('the nodes of a fleet', () => {
     of: (node: number) => any[];
   } {
     const told: { event: string; data: any }[] = [];
-    const stop = nodes.watch((event, data) => told.push({ event, data: JSON.parse(data) }));
+    const stop = nodes.watch((event, node, data) => {
+      told.push({ event, data: JSON.parse(data()) });
+      expect(told.at(-1)!.data.node).toBe(node);
+    });
     const of = (node: number): any[] => told.filter(({ data }) => data.node === fleet!.hubs[node]!.node);
     return { told, stop, of };
   }
@@ -98,6 +101,31 @@ describe('the nodes of a fleet', () => {
     fleet!.faults(0).resume();
     await fleet!.pass(5 * SAMPLE_MS);
     expect(of(1).map(({ event }) => event)).toEqual(expect.arrayContaining(['past', 'node']));
+  });
+
+  it('pass over what they cannot read, of a node of another version', async () => {
+    const [one] = await open();
+    const { of } = watch(one!);
+    await fleet!.pass(SAMPLE_MS);
+    const other = fleet!.hubs[1]!;
+    const before = of(1).length;
+    const channel = other.control.channel('$admin.nodes');
+    const strange = [
+      ['past', { node: other.node, format: 2, samples: {} }],
+      ['past', { node: other.node, format: 1, samples: {} }],
+      ['node', { node: other.node, format: 2, sample: {} }],
+      ['node', null],
+      ['later', { node: other.node, format: 1 }],
+    ] as const;
+    for (const [event, data] of strange) await fleet!.settled(channel.send(event, JSON.stringify(data)));
+    await fleet!.settled(channel.send('node', '{'));
+    expect(of(1)).toHaveLength(before);
+    expect(fleet!.logged.splice(0).map(({ message }) => message)).toEqual(
+      Array(3).fill('A message of another node could not be read'),
+    );
+    await fleet!.pass(2 * SAMPLE_MS);
+    expect(of(1)).toHaveLength(before + 2);
+    expect(of(0).at(-1)).toMatchObject({ event: 'node' });
   });
 
   it('name the channels with the most subscribers, and how many there are', async () => {

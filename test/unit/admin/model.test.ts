@@ -37,7 +37,11 @@ describe('what the page knows', () => {
 
   it('adds the samples of the nodes up, each in its interval', () => {
     const slot = slotNow();
-    model.past({ node: 'a', samples: [sample(slot - 2, { connections: 1 }), sample(slot - 1, { connections: 2 })] });
+    model.past({
+      format: 1,
+      node: 'a',
+      samples: [sample(slot - 2, { connections: 1 }), sample(slot - 1, { connections: 2 })],
+    });
     model.report(report('a', { sample: sample(slot, { connections: 3 }) }));
     model.report(report('b', { sample: sample(slot, { connections: 10 }) }));
     expect(connections(4)).toEqual([undefined, 1, 2, 13]);
@@ -65,7 +69,7 @@ describe('what the page knows', () => {
     model.report(report('a', { sample: sample(slot, { connections: 1 }) }));
     model.report(report('b', { sample: sample(slot - 1_000, { connections: 10 }) }));
     expect(connections(1)).toEqual([11]);
-    model.past({ node: 'b', samples: [sample(slot - 1_001, { connections: 20 })] }); // it may come late
+    model.past({ format: 1, node: 'b', samples: [sample(slot - 1_001, { connections: 20 })] }); // it may come late
     expect(connections(2)).toEqual([20, 11]);
   });
 

@@ -12,12 +12,14 @@ describe('searching connections', () => {
   let registered: ConnectionInfo[];
   let reads: number;
   let fails: boolean;
+  let held: Promise<void> | undefined;
   let queries: Queries;
 
   beforeEach(() => {
     clock = new ManualClock(1_000_000);
     reads = 0;
     fails = false;
+    held = undefined;
     registered = Array.from({ length: 120 }, (_, i) => ({
       id: `connection-${i}`,
       client: `client-${i}`,
@@ -33,8 +35,11 @@ describe('searching connections', () => {
     const hub = {
       now: () => clock.now(),
       settings: { clock },
-      registered: () => {
+      match: () => ({ channel: 'a', definition: { pattern: 'a', retention: { size: 1, ttlMs: 1 }, presence: false } }),
+      history: () => Promise.resolve({ position: 'p', items: [] }),
+      registered: async () => {
         reads++;
+        await held;
         return fails ? Promise.reject(new RealtimeException('broker_unavailable')) : Promise.resolve([...registered]);
       },
     };
@@ -69,12 +74,29 @@ describe('searching connections', () => {
 
   it('reads the registry once for all who search within 2 s, and keeps nothing longer', async () => {
     await Promise.all([search({}), search({ text: 'user' }), queries.connection('connection-1')]);
+    expect(await queries.channel('a', false)).toMatchObject({
+      subscribers: { total: 120, byNode: { 'node-0': 60, 'node-1': 60 }, byTransport: { sse: 40, websocket: 80 } },
+    });
     expect(reads).toBe(1);
     clock.advance(2_000);
     await search({});
     expect(reads).toBe(2);
     clock.advance(2_000);
     expect(clock.waiting).toBe(0);
+  });
+
+  it('looks once at a time, however long that takes', async () => {
+    let release: () => void = () => undefined;
+    held = new Promise((resolve) => (release = resolve));
+    const first = search({});
+    clock.advance(60_000);
+    const second = search({});
+    release();
+    await Promise.all([first, second]);
+    expect(reads).toBe(1);
+    clock.advance(1_999);
+    await search({});
+    expect(reads).toBe(1);
   });
 
   it('asks anew after a failure', async () => {
