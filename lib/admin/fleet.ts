@@ -7,6 +7,8 @@ import { REPORT_FORMAT, SAMPLE_MS, type Finding, type NodeReport, type Past, typ
 const ASK_EVERY = 3;
 /** For how long a node goes on after it was asked, ms. */
 const ASKED_MS = 4 * ASK_EVERY * SAMPLE_MS;
+/** A report takes no more than one in so many parts of a node's time: with very many channels it is made less often. */
+const REPORT_SHARE = 30;
 /** After how long a node that says nothing is forgotten, ms. */
 const FORGET_MS = 30_000;
 /** Of how many other nodes is told. */
@@ -41,6 +43,8 @@ export class Fleet {
   #name: string;
   #askedUntil = -Infinity;
   #ticks = 0;
+  /** When the next report may be made, by the hub's clock. */
+  #restsUntil = 0;
   #stop: (() => void) | undefined;
 
   constructor(
@@ -95,6 +99,14 @@ export class Fleet {
     await this.#leave(this.hub.node);
   }
 
+  #tellReport(): void {
+    const begun = performance.now();
+    const report = this.#report();
+    this.#restsUntil = this.hub.now() + REPORT_SHARE * (performance.now() - begun);
+    this.#tell('node', this.hub.node, report);
+    if (this.#asked) this.#send('node', report);
+  }
+
   #takeName(): void {
     if (this.#name === this.hub.node) return;
     this.#tell('gone', this.#name, JSON.stringify({ node: this.#name }));
@@ -117,9 +129,7 @@ export class Fleet {
     void this.#join();
     if (this.#watchers.size === 0 && !this.#asked) return;
     this.#takeName();
-    const report = this.#report();
-    this.#tell('node', this.hub.node, report);
-    if (this.#asked) this.#send('node', report);
+    if (now >= this.#restsUntil) this.#tellReport();
     if (this.#leaveReports !== undefined && ++this.#ticks % ASK_EVERY === 0) this.#ask();
   }
 

@@ -48,20 +48,29 @@ export function reportOf(
 }
 
 function channelsOf(channels: Iterable<Channel>): NodeReport['channels'] {
-  const followed: Channel[] = [];
+  let total = 0;
+  let top: Channel[] = [];
+  let least = 0;
   for (const channel of channels) {
-    if (channel.subscribers.size > 0 && !channel.channel.startsWith('$')) followed.push(channel);
+    const { size } = channel.subscribers;
+    if (size === 0 || channel.channel.startsWith('$')) continue;
+    total++;
+    if (size <= least) continue;
+    if (top.push(channel) < 2 * TOP_CHANNELS) continue;
+    top = largest(top); // now and then: there may be very many
+    least = top.at(-1)!.subscribers.size;
   }
-  const top = followed.length <= TOP_CHANNELS ? followed : largest(followed);
   return {
-    total: followed.length,
-    top: top.map(({ channel: name, definition: { pattern }, subscribers, epoch, top: { offset } }): ChannelReport => ({
-      name,
-      pattern,
-      subscribers: subscribers.size,
-      epoch,
-      offset,
-    })),
+    total,
+    top: largest(top).map(
+      ({ channel: name, definition: { pattern }, subscribers, epoch, top: { offset } }): ChannelReport => ({
+        name,
+        pattern,
+        subscribers: subscribers.size,
+        epoch,
+        offset,
+      }),
+    ),
   };
 }
 
