@@ -9,6 +9,7 @@ const ASK_EVERY = 3;
 const ASKED_MS = 4 * ASK_EVERY * SAMPLE_MS;
 /** A report takes no more than one in so many parts of a node's time: with very many channels it is made less often. */
 const REPORT_SHARE = 30;
+const MAX_REST_MS = 15_000;
 /** After how long a node that says nothing is forgotten, ms. */
 const FORGET_MS = 30_000;
 /** Of how many other nodes is told. */
@@ -102,7 +103,7 @@ export class Fleet {
   #tellReport(): void {
     const begun = performance.now();
     const report = this.#report();
-    this.#restsUntil = this.hub.now() + REPORT_SHARE * (performance.now() - begun);
+    this.#restsUntil = this.hub.now() + Math.min(MAX_REST_MS, REPORT_SHARE * (performance.now() - begun));
     this.#tell('node', this.hub.node, report);
     if (this.#asked) this.#send('node', report);
   }
@@ -129,7 +130,8 @@ export class Fleet {
     void this.#join();
     if (this.#watchers.size === 0 && !this.#asked) return;
     this.#takeName();
-    if (now >= this.#restsUntil) this.#tellReport();
+    const restMs = this.#restsUntil - now;
+    if (restMs <= 0 || restMs > MAX_REST_MS) this.#tellReport(); // above: the clock was set back
     if (this.#leaveReports !== undefined && ++this.#ticks % ASK_EVERY === 0) this.#ask();
   }
 
