@@ -6,35 +6,40 @@ import { REALTIME } from '../support/subjects.mjs';
 import { echoRound } from './echo.mjs';
 import { fanOutRound } from './fan-out.mjs';
 
-const subject = (name, env = {}) => ({ ...REALTIME, name, env });
+const ECHOES = [1, 16].map((depth) => ({
+  name: `echo, ${depth} in flight`,
+  connections: 100,
+  round: echoRound(depth),
+}));
+const FAN_OUTS = [1, 8].map((perTurn) => ({
+  name: `fan-out, ${perTurn} per turn`,
+  connections: 1_000,
+  round: fanOutRound(perTurn, 1_000),
+}));
+
+const subject = (name, env) => ({ ...REALTIME, name, env });
+const UNCOUNTED = { BENCH_COUNTS: 'nothing' };
 const TRACES = { BENCH_TRACES: 'there' };
 const GROUPS = [
   {
-    of: 'counting',
-    base: subject('nothing counted', { BENCH_COUNTS: 'nothing' }),
-    others: [subject('counted'), subject('nothing counted, again', { BENCH_COUNTS: 'nothing' })],
+    base: subject('nothing counted', UNCOUNTED),
+    others: [subject('counted', {}), subject('nothing counted, again', UNCOUNTED)],
+    loads: [...ECHOES, ...FAN_OUTS],
   },
   {
-    of: 'tracing',
     base: subject('OpenTelemetry, and no tracing', TRACES),
     others: [
       subject('traced, nothing sampled', { BENCH_TRACES: 'traced' }),
       subject('OpenTelemetry, and no tracing, again', TRACES),
     ],
+    loads: ECHOES,
   },
 ];
 
-const LOADS = [
-  { name: 'echo, 1 in flight', connections: 100, round: echoRound(1) },
-  { name: 'echo, 16 in flight', connections: 100, round: echoRound(16) },
-  { name: 'fan-out, 1 per turn', connections: 1_000, round: fanOutRound(1, 1_000) },
-  { name: 'fan-out, 8 per turn', connections: 1_000, round: fanOutRound(8, 1_000) },
-];
-
 /** The CPU time of each subject to that of its base: a median of rounds for each start of the processes. */
-export async function counting({ starts = 10, rounds = 7, warmUps = 3, groups = GROUPS, loads = LOADS } = {}) {
+export async function counting({ starts = 6, rounds = 5, warmUps = 2 } = {}) {
   const results = [];
-  for (const { of, base, others } of groups) {
+  for (const { base, others, loads } of GROUPS) {
     const ratios = new Map();
     for (let start = 0; start < starts; start++) {
       for (const connections of new Set(loads.map((load) => load.connections))) {
@@ -56,7 +61,7 @@ export async function counting({ starts = 10, rounds = 7, warmUps = 3, groups = 
     }
     for (const [key, values] of ratios) {
       const [load, name] = key.split('|');
-      results.push({ of, load, name, base: base.name, ratio: spread(values), values });
+      results.push({ load, name, base: base.name, ratio: spread(values), values });
     }
   }
   return results;
