@@ -31,6 +31,7 @@ const GROUPS = [
     others: [
       subject('traced, nothing sampled', { BENCH_TRACES: 'traced' }),
       subject('OpenTelemetry, and no tracing, again', TRACES),
+      subject('no OpenTelemetry', {}),
     ],
     loads: ECHOES,
   },

@@ -17,4 +17,5 @@ context.setGlobalContextManager({
     return this;
   },
 });
+storage.run(root, () => {}); // as any instrumentation does: from now on contexts follow calls
 trace.setGlobalTracerProvider(new BasicTracerProvider({ sampler: new AlwaysOffSampler() }));
