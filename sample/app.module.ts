@@ -10,6 +10,7 @@ import { ChatChannel } from './chat.channel.js';
 import { ConnectionsController } from './connections.controller.js';
 import { EchoGateway } from './echo.gateway.js';
 import { adminToken, redisUrl, trustedProxies } from './environment.js';
+import { HealthController } from './health.controller.js';
 import { Leader } from './leader.js';
 import { LoadController } from './load.controller.js';
 import { ScoresController } from './scores.controller.js';
@@ -43,6 +44,7 @@ import { TickerFeed } from './ticker.feed.js';
     ScoresController,
     LoadController,
     ConnectionsController,
+    HealthController,
     SessionController,
     ...(adminToken === undefined ? [] : [AdminController]),
   ],

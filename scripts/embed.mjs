@@ -4,14 +4,14 @@ import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { build } from 'esbuild';
+import { build, stop } from 'esbuild';
 import { root } from './run.mjs';
 
 const folder = path.join(root, 'lib/admin/page');
 const target = path.join(root, 'lib/admin/assets.ts');
 
 export async function embed({ check = false } = {}) {
-  const wanted = await assets();
+  const wanted = await assets().finally(stop); // else esbuild stays as long as this process
   if (wanted === (await readFile(target, 'utf8').catch(() => undefined))) return;
   if (check) throw new Error('lib/admin/assets.ts is not what lib/admin/page/ says: run `node scripts/embed.mjs`');
   await writeFile(target, wanted);

@@ -29,7 +29,7 @@ export interface TestFleetOptions {
 
 /** How a client comes to a fleet. */
 export interface FleetClientOptions extends Omit<TestClientOptions, 'through'> {
-  /** The node that it connects to. @defaultValue none: it connects through the fleet's link, to any */
+  /** The node that it connects to, or its successor. @defaultValue none: it connects through the fleet's link, to any */
   node?: number;
 }
 
@@ -48,6 +48,12 @@ export async function createTestFleet(options: TestFleetOptions): Promise<TestFl
   return fleet;
 }
 
+/** The way to one node alone, which leads to its successor once it is restarted. */
+interface Way {
+  readonly apps: INestApplication[];
+  readonly link: FaultyLink;
+}
+
 /** What {@link createTestFleet} makes. */
 export class TestFleet {
   /** The applications, by node. */
@@ -57,6 +63,7 @@ export class TestFleet {
   readonly #options: TestFleetOptions;
   readonly #clock: Clock;
   readonly #clients = new Set<TestClient>();
+  readonly #ways = new Map<number, Promise<Way>>();
   #link: FaultyLink | undefined;
 
   /** @internal */
@@ -87,7 +94,10 @@ export class TestFleet {
   /** Shuts a node down as a deployment does, and starts its successor in its place. */
   async restart(node: number): Promise<void> {
     await this.apps[node]!.close();
-    this.apps[node] = await this.#create(node);
+    const app = await this.#create(node);
+    this.apps[node] = app;
+    const way = await this.#ways.get(node);
+    if (way !== undefined) way.apps[0] = app;
   }
 
   /** Shuts a node down as a deployment does. Its number stays taken. */
@@ -112,9 +122,8 @@ export class TestFleet {
 
   /** A client of the fleet, like that of `createTestClient`. It is closed with the fleet. */
   async connect({ node, ...options }: FleetClientOptions = {}): Promise<TestClient> {
-    const client = await (node === undefined
-      ? connectTestClient(this.apps, { ...options, through: this.link })
-      : connectTestClient([this.apps[node]!], options));
+    const { apps, link } = node === undefined ? this : await this.#wayTo(node);
+    const client = await connectTestClient(apps, { ...options, through: link });
     this.#clients.add(client);
     return client;
   }
@@ -123,7 +132,18 @@ export class TestFleet {
   async close(): Promise<void> {
     for (const client of this.#clients) client.close();
     await this.#link?.close();
+    for (const way of this.#ways.values()) await (await way).link.close();
     for (const app of this.apps) await app.close();
+  }
+
+  #wayTo(node: number): Promise<Way> {
+    let way = this.#ways.get(node);
+    if (way === undefined) {
+      const apps = [this.apps[node]!];
+      way = FaultyLink.open(apps).then((link) => ({ apps, link }));
+      this.#ways.set(node, way);
+    }
+    return way;
   }
 
   async #create(node: number): Promise<INestApplication> {

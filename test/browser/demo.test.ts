@@ -215,6 +215,10 @@ describe('the demo as a process', () => {
         const response = await fetch(url);
         expect(response.status).toBe(200);
         expect(await response.text()).toContain('<title>nestjs-realtime</title>');
+        for (const probe of ['live', 'ready']) {
+          const health = await fetch(`${url}/health/${probe}`);
+          expect([health.status, await health.json()]).toMatchObject([200, { status: 'up', ready: true }]);
+        }
       }
     } finally {
       for (const { output, signal } of await Promise.all(demos.map((each) => each.stop()))) {

@@ -212,5 +212,10 @@ describe.each(platforms)('the test kit on $name', (platform) => {
     fleet.rejoin(2);
     expect(await direct.next('tick')).toMatchObject({ data: 1 });
     expect(await client.next('tick')).toMatchObject({ data: 1 });
+
+    await fleet.restart(2); // its clients come back to the successor
+    await fleet.apps[1]!.get(RealtimeService).publish('feed.a', 'tick', 2);
+    expect(await direct.next('tick')).toMatchObject({ data: 2 });
+    await expect(direct.request('echo', 3)).resolves.toBe(3);
   });
 });
