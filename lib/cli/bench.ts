@@ -1,5 +1,6 @@
 import type { RealtimeClient } from '../client/client.js';
-import { jsonOrText, makeClient, within, type Command, type Terminal } from './command.js';
+import { jsonOrText, makeClient, pause, within, type Command, type Terminal } from './command.js';
+import { Deliveries } from './deliveries.js';
 import { describeTimes } from './histogram.js';
 
 /** How long a connection, and the last delivery, may take, ms. */
@@ -25,8 +26,7 @@ export const bench: Command = {
     const rate = args.number('rate', 0.1);
     const [name] = args.positionals;
     const clients: RealtimeClient[] = [];
-    /** When each position came, at whichever client. */
-    const arrived = new Map<string, number[]>();
+    const deliveries = new Deliveries();
     const told = new Tally();
     try {
       const openings = await paced(connections, openRate, terminal, 'connections', async () => {
@@ -36,11 +36,7 @@ export const bench: Command = {
         client.on('error', (error) => told.add(error.message));
         channel.on('error', () => undefined); // told by subscribe()
         channel.on('lost', () => told.add('publications were lost'));
-        channel.on('*', (_data, { position }) => {
-          const times = arrived.get(position);
-          if (times === undefined) arrived.set(position, [performance.now()]);
-          else times.push(performance.now());
-        });
+        channel.on('*', (_data, { position }) => deliveries.arrived(position, performance.now()));
         await within(WITHIN_MS, channel.subscribe());
       });
       report(terminal, `${openings.times.length} of ${connections} connections were subscribed`, openings.times);
@@ -49,18 +45,18 @@ export const bench: Command = {
         const publisher = clients[0]!.channel(name!);
         const event = args.text('event')!;
         const data = jsonOrText(args.text('data')!);
-        const sent = new Map<string, number>();
         const publishing = await paced(messages, rate, terminal, 'publications', async () => {
           const from = performance.now();
           const position = await within(WITHIN_MS, publisher.publish(event, data));
-          if (position !== null) sent.set(position, from);
+          if (position !== null) deliveries.sent(position, from);
         });
-        const expected = sent.size * openings.times.length;
-        const delaysNow = (): number[] =>
-          [...sent].flatMap(([position, at]) => (arrived.get(position) ?? []).map((time) => time - at));
-        await until(() => delaysNow().length >= expected);
-        const delays = delaysNow();
-        report(terminal, `${sent.size} of ${messages} publications were answered`, publishing.times);
+        const { published, delays } = deliveries;
+        const expected = published * openings.times.length;
+        const enough = new AbortController();
+        const waiting = pause(WITHIN_MS, AbortSignal.any([terminal.signal, enough.signal]));
+        await Promise.race([deliveries.reach(expected), waiting]);
+        enough.abort();
+        report(terminal, `${published} of ${messages} publications were answered`, publishing.times);
         report(terminal, `${delays.length} of ${expected} deliveries came`, delays);
         failed += publishing.failures + (expected - delays.length);
       }
@@ -80,6 +76,7 @@ async function paced(
   what: string,
   act: () => Promise<void>,
 ): Promise<{ times: number[]; failures: number }> {
+  const { signal } = terminal;
   const start = performance.now();
   const times: number[] = [];
   const failed = new Tally();
@@ -94,11 +91,12 @@ async function paced(
     terminal.progress(`${what}: ${times.length} of ${count}`);
   };
   const begun: Promise<void>[] = [];
-  for (let i = 0; i < count && !terminal.signal.aborted; i++) {
-    await pause(start + (i * 1_000) / perSecond - performance.now());
+  for (let i = 0; i < count && !signal.aborted; i++) {
+    await pause(start + (i * 1_000) / perSecond - performance.now(), signal);
+    if (signal.aborted) break;
     begun.push(one());
   }
-  await Promise.all(begun);
+  await Promise.race([Promise.all(begun), interruption(signal)]);
   failed.note(`${what} that failed`, terminal);
   return { times, failures: begun.length - times.length };
 }
@@ -121,11 +119,7 @@ function report({ out }: Terminal, title: string, times: readonly number[]): voi
   if (times.length > 0) for (const line of describeTimes(times)) out(`  ${line}`);
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  const deadline = performance.now() + WITHIN_MS;
-  while (!condition() && performance.now() < deadline) await pause(20);
-}
-
-function pause(ms: number): Promise<void> {
-  return ms <= 0 ? Promise.resolve() : new Promise((resolve) => setTimeout(resolve, ms));
+function interruption(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
 }

@@ -1,10 +1,11 @@
+import { constants } from 'node:os';
 import { bench } from './bench.js';
 import { doctor } from './doctor.js';
 import { publish } from './publish.js';
 import { stats } from './stats.js';
 import { tail } from './tail.js';
 import { parse, usage, UsageError } from './arguments.js';
-import type { Command, Terminal } from './command.js';
+import { pause, type Command, type Terminal } from './command.js';
 
 const COMMANDS: readonly Command[] = [tail, publish, stats, bench, doctor];
 
@@ -36,11 +37,17 @@ export interface Surroundings {
   readonly stdout: { write(text: string): unknown };
   readonly stderr: { write(text: string): unknown; readonly isTTY?: boolean };
   readonly env: NodeJS.ProcessEnv;
-  /** Aborts when the user has had enough. */
+  /** Aborts when the user has had enough; its reason is the name of the signal, SIGINT if it has none. */
   readonly signal: AbortSignal;
 }
 
-/** Runs a command; resolves with the exit code: 0, 1 where it failed, 2 where it was called wrongly. */
+/** For how long a command that was interrupted may clean up, ms. */
+const CLEANING_MS = 1_000;
+
+/**
+ * Runs a command; resolves with the exit code: 0, 1 where it failed, 2 where it was called wrongly, 128 and the number of
+ * the signal where it was interrupted.
+ */
 export async function runCli([name, ...rest]: readonly string[], surroundings: Surroundings): Promise<number> {
   const command = COMMANDS.find((one) => one.name === name);
   if (command === undefined) {
@@ -53,7 +60,7 @@ export async function runCli([name, ...rest]: readonly string[], surroundings: S
   const terminal = terminalOf(surroundings);
   try {
     const args = parse(command, rest, surroundings.env);
-    if (!args.flag('help')) return await command.run(args, terminal);
+    if (!args.flag('help')) return await interruptible(command, command.run(args, terminal), surroundings.signal);
     surroundings.stdout.write(usage(command));
     return 0;
   } catch (error) {
@@ -63,6 +70,25 @@ export async function runCli([name, ...rest]: readonly string[], surroundings: S
     }
     terminal.note(describeError(error as Error));
     return 1;
+  }
+}
+
+/** The exit code of a command that runs: its own, or that of the interruption, also if it does not heed that. */
+async function interruptible({ endless }: Command, run: Promise<number>, signal: AbortSignal): Promise<number> {
+  const code = (): number => 128 + (constants.signals[signal.reason as NodeJS.Signals] ?? constants.signals.SIGINT);
+  const done = new AbortController();
+  const interrupted = new Promise<number>((resolve) => {
+    const leave = (): void => void pause(CLEANING_MS, done.signal).then(() => resolve(code()));
+    signal.addEventListener('abort', leave, { once: true, signal: done.signal });
+  });
+  try {
+    const own = await Promise.race([run, interrupted]);
+    return signal.aborted && endless !== true ? code() : own;
+  } catch (error) {
+    if (signal.aborted) return code();
+    throw error;
+  } finally {
+    done.abort();
   }
 }
 

@@ -18,7 +18,9 @@ export interface Terminal {
 
 /** A command of the command line. */
 export interface Command extends CommandHelp {
-  /** Resolves with the exit code. */
+  /** It goes on until it is interrupted, so that its exit code counts then too. */
+  readonly endless?: true;
+  /** Resolves with the exit code; soon, with nothing left running, where the terminal's signal aborts. */
   run(args: Arguments, terminal: Terminal): Promise<number>;
 }
 
@@ -72,11 +74,28 @@ export function below(url: URL, subpath: string): URL {
   return target;
 }
 
-/** Rejects where something takes longer than so many ms. */
+/** What took longer than it may. */
+export class LateError extends Error {}
+
+/** Resolves after so many ms, or when the signal aborts. */
+export function pause(ms: number, signal: AbortSignal): Promise<void> {
+  if (ms <= 0 || signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    const end = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    signal.addEventListener('abort', end);
+  });
+}
+
+/** Rejects with a {@link LateError} where something takes longer than so many ms. */
 export async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`took longer than ${ms} ms`)), ms);
+    timer = setTimeout(() => reject(new LateError(`took longer than ${ms} ms`)), ms);
   });
   try {
     return await Promise.race([promise, late]);

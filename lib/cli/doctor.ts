@@ -1,5 +1,6 @@
-import { WebSocket } from 'ws';
-import { below, credentialsOf, urlOf, within, type Command } from './command.js';
+import { ERRORS } from '../protocol/errors.js';
+import { Attempt } from './attempt.js';
+import { below, credentialsOf, LateError, pause, urlOf, within, type Command } from './command.js';
 
 /** What a check found. */
 interface Finding {
@@ -17,12 +18,16 @@ interface Patient {
   /** A channel that may be read. */
   readonly channel: string | undefined;
   readonly idleMs: number;
+  /** Aborts when the user has had enough. */
+  readonly signal: AbortSignal;
 }
 
 /** How long a first answer, and the first bytes of a stream, may take, ms. */
 const WITHIN_MS = 5_000;
 /** A clock that differs by more makes tokens end too early or too late, ms. */
 const CLOCK_MS = 30_000;
+/** The hub heard nothing, which may be a proxy's doing as well. */
+const HEARTBEAT_TIMEOUT = ERRORS.heartbeat_timeout.close;
 const FOREIGN = 'https://nestjs-realtime-doctor.invalid';
 const LOCAL = /^(localhost|127\.|\[::1\]|.*\.localhost$)/;
 
@@ -38,7 +43,13 @@ export const doctor: Command = {
   },
   async run(args, { out, progress, signal }) {
     const idleMs = args.number('idle', 0) * 1_000;
-    const patient: Patient = { url: urlOf(args), headers: credentialsOf(args), channel: args.text('channel'), idleMs };
+    const patient: Patient = {
+      url: urlOf(args),
+      headers: credentialsOf(args),
+      channel: args.text('channel'),
+      idleMs,
+      signal,
+    };
     const findings: Finding[] = [];
     const first = await endpoint(patient);
     findings.push(...first);
@@ -48,9 +59,10 @@ export const doctor: Command = {
         ...(await Promise.all([webSocket, foreignOrigin, eventStream, polling].map((check) => check(patient)))).flat(),
       );
     }
+    if (signal.aborted) return 1;
     if (args.flag('json')) out(JSON.stringify(findings));
     else for (const finding of findings) out(describe(finding));
-    return signal.aborted || findings.some(({ state }) => state === 'failure') ? 1 : 0;
+    return findings.some(({ state }) => state === 'failure') ? 1 : 0;
   },
 };
 
@@ -61,11 +73,12 @@ function describe({ check, state, message, fix }: Finding): string {
 }
 
 /** The endpoint itself: a hub asks who comes without an upgrade for one. */
-async function endpoint({ url, headers }: Patient): Promise<Finding[]> {
+async function endpoint({ url, headers, signal }: Patient): Promise<Finding[]> {
   const check = 'endpoint';
   let response: Response;
   try {
-    response = await fetch(url, { headers, redirect: 'manual', signal: AbortSignal.timeout(WITHIN_MS) });
+    const ended = AbortSignal.any([signal, AbortSignal.timeout(WITHIN_MS)]);
+    response = await fetch(url, { headers, redirect: 'manual', signal: ended });
   } catch (error) {
     return [{ check, state: 'failure', message: `${url.href} cannot be reached: ${reason(error)}` }];
   }
@@ -90,84 +103,79 @@ async function endpoint({ url, headers }: Patient): Promise<Finding[]> {
 }
 
 /** Whether upgrades pass, and whether an idle WebSocket stays. */
-async function webSocket({ url, headers, idleMs }: Patient): Promise<Finding[]> {
+async function webSocket({ url, headers, idleMs, signal }: Patient): Promise<Finding[]> {
   const check = 'websocket';
-  const from = performance.now();
-  const { socket, ...opened } = await openSocket(url, headers);
-  if (opened.status === 401 || opened.status === 403 || opened.status === 429) {
-    return [{ check, state: 'unknown', message: `the hub refuses with ${opened.status}: give --token, or wait` }];
+  const attempt = new Attempt({ url, headers, signal, withinMs: WITHIN_MS });
+  await attempt.begin();
+  const { status, over: early } = attempt;
+  await attempt.stay(idleMs);
+  const { over, openMs, code, disconnect, greeted, error } = attempt;
+  attempt.end();
+  if (!over) return [{ check, state: 'ok', message: `opened in ${openMs} ms, and open after ${idleMs / 1_000} s` }];
+  if (disconnect?.code === 4401)
+    return [{ check, state: 'unknown', message: 'the hub asks for a token: give --token' }];
+  if (disconnect !== undefined && disconnect.code !== HEARTBEAT_TIMEOUT) {
+    const message = `the hub ${greeted ? 'ends it' : 'refuses'} with ${disconnect.code} ${disconnect.reason}`;
+    return [{ check, state: 'unknown', message }];
   }
-  if (opened.status !== undefined || opened.error !== undefined) {
-    const how = opened.status === undefined ? reason(opened.error) : `it is answered ${opened.status}`;
+  if (status === 401 || status === 403 || status === 429) {
+    return [{ check, state: 'unknown', message: `the hub refuses with ${status}: give --token, or wait` }];
+  }
+  if (early && !greeted) {
+    const closed = error === undefined ? `it is closed with ${code} before any frame` : reason(error);
+    const how = status === undefined ? closed : `it is answered ${status}`;
     const fix =
       'nginx: proxy_http_version 1.1, and the headers Upgrade and Connection; load balancers of clouds: an HTTP listener.';
     return [{ check, state: 'failure', message: `an upgrade does not pass: ${how}`, fix }];
   }
-  const ms = Math.round(performance.now() - from);
-  const closed = await new Promise<number | undefined>((resolve) => {
-    const timer = setTimeout(() => resolve(undefined), idleMs);
-    socket.once('close', (code) => {
-      clearTimeout(timer);
-      resolve(code);
-    });
-  });
-  socket.terminate();
-  if (closed === undefined)
-    return [{ check, state: 'ok', message: `opened in ${ms} ms, and open after ${idleMs / 1_000} s` }];
-  if (closed === 4401) return [{ check, state: 'unknown', message: 'the hub asks for a token: give --token' }];
   const fix = 'Raise the idle or read timeout of the proxy above `heartbeat.intervalMs`, or lower that.';
   return [
-    { check, state: 'failure', message: `an idle WebSocket is closed with ${closed} within ${idleMs / 1_000} s`, fix },
+    { check, state: 'failure', message: `an idle WebSocket is closed with ${code} within ${idleMs / 1_000} s`, fix },
   ];
 }
 
 /** Whether pages of any host may connect. */
-async function foreignOrigin({ url, headers }: Patient): Promise<Finding[]> {
+async function foreignOrigin({ url, headers, signal }: Patient): Promise<Finding[]> {
   const check = 'origin';
-  const { socket, status, error } = await openSocket(url, { ...headers, Origin: FOREIGN });
-  socket.terminate();
-  if (status === 403) return [{ check, state: 'ok', message: 'pages of other hosts are refused' }];
-  if (status !== undefined || error !== undefined) {
-    return [{ check, state: 'unknown', message: `an upgrade is not answered by the hub: ${status ?? reason(error)}` }];
+  const attempt = new Attempt({ url, headers: { ...headers, Origin: FOREIGN }, signal, withinMs: WITHIN_MS });
+  await attempt.begin();
+  const { status, over, disconnect, greeted, code, error } = attempt;
+  attempt.end();
+  if (status === 403 || disconnect?.reason === 'origin_refused') {
+    return [{ check, state: 'ok', message: 'pages of other hosts are refused' }];
+  }
+  if (!greeted && disconnect !== undefined) {
+    const message = `the hub refuses for another reason: ${disconnect.code} ${disconnect.reason}`;
+    return [{ check, state: 'unknown', message }];
+  }
+  if (!greeted && over) {
+    const how = status ?? (error === undefined ? `closed with ${code}` : reason(error));
+    return [{ check, state: 'unknown', message: `an upgrade is not answered by the hub: ${how}` }];
   }
   const fix = 'Name the hosts of your pages in `origins`; with cookies as credentials this is needed.';
   return [{ check, state: 'warning', message: 'pages of any host may connect', fix }];
 }
 
-/** Tries an upgrade: it is open, or was answered with a status, or failed. */
-async function openSocket(
-  url: URL,
-  headers: Record<string, string>,
-): Promise<{ socket: WebSocket; status?: number; error?: Error }> {
-  const target = new URL(url);
-  target.protocol = target.protocol.replace(/^http/, 'ws');
-  const socket = new WebSocket(target, { headers, handshakeTimeout: WITHIN_MS });
-  return new Promise((resolve) => {
-    socket.once('open', () => resolve({ socket }));
-    socket.once('unexpected-response', (request, response) => {
-      request.destroy();
-      resolve({ socket, status: response.statusCode! });
-    });
-    socket.on('error', (error) => resolve({ socket, error }));
-  });
-}
-
 /** Whether a stream arrives as it is written, and whether an idle one stays. */
-async function eventStream({ url, headers, channel, idleMs }: Patient): Promise<Finding[]> {
+async function eventStream({ url, headers, channel, idleMs, signal }: Patient): Promise<Finding[]> {
   const check = 'event stream';
   if (channel === undefined) return [{ check, state: 'unknown', message: 'give --channel to have streams checked' }];
   const target = below(url, 'sse');
   target.searchParams.set('channels', channel);
   const abort = new AbortController();
+  const ended = AbortSignal.any([signal, abort.signal]);
   const from = performance.now();
   let response: Response;
   try {
     response = await within(
       WITHIN_MS,
-      fetch(target, { headers: { ...headers, Accept: 'text/event-stream' }, signal: abort.signal }),
+      fetch(target, { headers: { ...headers, Accept: 'text/event-stream' }, signal: ended }),
     );
-  } catch {
+  } catch (error) {
     abort.abort();
+    if (!(error instanceof LateError)) {
+      return [{ check, state: 'failure', message: `a stream cannot be opened: ${reason(error)}` }];
+    }
     const fix = 'nginx: proxy_buffering off (the header X-Accel-Buffering that the hub sends was not heeded).';
     return [
       { check, state: 'failure', message: `nothing came within ${WITHIN_MS} ms: a proxy keeps the stream back`, fix },
@@ -181,17 +189,17 @@ async function eventStream({ url, headers, channel, idleMs }: Patient): Promise<
   }
   const reader = response.body!.getReader();
   try {
-    const first = await within(WITHIN_MS, reader.read()).catch(() => undefined);
-    if (first === undefined) {
+    const first = await within(WITHIN_MS, reader.read()).then(
+      ({ done }) => (done ? 'ends' : undefined),
+      (error: unknown) => (error instanceof LateError ? error : `breaks: ${reason(error)}`),
+    );
+    if (first instanceof LateError) {
       const fix = 'Turn off buffering and compression of text/event-stream in the proxy.';
-      return [
-        {
-          check,
-          state: 'failure',
-          message: `no event came within ${WITHIN_MS} ms: a proxy keeps the stream back`,
-          fix,
-        },
-      ];
+      const message = `no event came within ${WITHIN_MS} ms: a proxy keeps the stream back`;
+      return [{ check, state: 'failure', message, fix }];
+    }
+    if (first !== undefined) {
+      return [{ check, state: 'failure', message: `before its first event a stream ${first}` }];
     }
     const ms = Math.round(performance.now() - from);
     const findings: Finding[] = [];
@@ -205,11 +213,8 @@ async function eventStream({ url, headers, channel, idleMs }: Patient): Promise<
         fix,
       });
     }
-    const ended = await Promise.race([
-      readToEnd(reader),
-      new Promise<false>((resolve) => setTimeout(() => resolve(false), idleMs)),
-    ]);
-    if (ended) {
+    const whole = await Promise.race([readToEnd(reader), pause(idleMs, ended)]);
+    if (whole === true) {
       const fix = 'Raise the read timeout of the proxy above `heartbeat.intervalMs`, or lower that.';
       findings.push({ check, state: 'failure', message: `an idle stream ends within ${idleMs / 1_000} s`, fix });
     } else {
@@ -231,12 +236,13 @@ async function readToEnd(reader: ReadableStreamDefaultReader<Uint8Array>): Promi
 }
 
 /** Whether a poll is held until the hub answers it. */
-async function polling({ url, headers, idleMs }: Patient): Promise<Finding[]> {
+async function polling({ url, headers, idleMs, signal }: Patient): Promise<Finding[]> {
   const check = 'long polling';
   const fix = 'Raise the read timeout of the proxy above 25 s, the time for which a poll is held.';
-  const post = (body: object, signal: AbortSignal): Promise<Response> => {
+  const post = (body: object, enough: AbortSignal): Promise<Response> => {
     const own = { ...headers, 'Content-Type': 'application/json' };
-    return fetch(below(url, 'poll'), { method: 'POST', headers: own, body: JSON.stringify(body), signal });
+    const ended = AbortSignal.any([signal, enough]);
+    return fetch(below(url, 'poll'), { method: 'POST', headers: own, body: JSON.stringify(body), signal: ended });
   };
   try {
     const made = await post({}, AbortSignal.timeout(WITHIN_MS));

@@ -6,8 +6,7 @@ const BOUNDS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, Infinit
 export function describeTimes(times: readonly number[]): string[] {
   if (times.length === 0) return ['no times'];
   const sorted = [...times].sort((a, b) => a - b);
-  const at = (share: number): string =>
-    sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!.toFixed(1);
+  const at = (share: number): string => sorted[Math.ceil(sorted.length * share) - 1]!.toFixed(1);
   const lines = [`p50 ${at(0.5)} ms, p95 ${at(0.95)} ms, p99 ${at(0.99)} ms, longest ${sorted.at(-1)!.toFixed(1)} ms`];
   const counts = BOUNDS.map((bound, i) => {
     const from = BOUNDS[i - 1] ?? 0;

@@ -8,10 +8,11 @@ export const publish: Command = {
   options: {
     key: { type: 'string', value: 'KEY', what: 'publishing twice with one key makes one publication' },
   },
-  async run(args, { out }) {
+  async run(args, { out, signal }) {
     const [name, event, data = 'null'] = args.positionals;
     const key = args.text('key');
     const client = makeClient(args);
+    signal.addEventListener('abort', () => client.close());
     try {
       const position = await client
         .channel(name!)

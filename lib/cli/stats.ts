@@ -1,4 +1,4 @@
-import { below, credentialsOf, urlOf, type Command } from './command.js';
+import { below, credentialsOf, pause, urlOf, type Command } from './command.js';
 
 /** A sample of a page of metrics in the text format of Prometheus. */
 interface Sample {
@@ -7,16 +7,27 @@ interface Sample {
   readonly value: number;
 }
 
+/** A page of a node. */
+interface Page {
+  readonly samples: readonly Sample[];
+  /** Who made it, and when, ms by that node's clock; `undefined` where the page does not say. */
+  readonly node: string | undefined;
+  readonly at: number | undefined;
+}
+
 const LINE = /^(realtime_[a-z_]+)(?:\{(.*)\})? (\S+)$/;
 /** What is shown per second of the time between two pages. */
 const RATE = /_(?:total|count|sum)$/;
 const MAX_PAGE_BYTES = 16 * 1024 * 1024;
+/** How often the same node is asked for, of those behind a balancer. */
+const MAX_ASKED = 100;
+const ASK_AGAIN_MS = 100;
 
 /** `stats`: the numbers of a node, as it serves them at `{path}/metrics`. */
 export const stats: Command = {
   name: 'stats',
   parameters: [],
-  what: 'Shows the numbers of the node that answers: what is, and what happens per second.\nThe hub has to serve {path}/metrics (see docs/operations.md).',
+  what: 'Shows the numbers of the node that answers: what is, and what happens per second.\nThe hub has to serve {path}/metrics (see docs/operations.md). Of several nodes, the one that answered first is asked for until it answers again.',
   options: {
     seconds: { type: 'string', value: 'N', what: 'the time over which rates are taken', initial: '5' },
     once: { type: 'boolean', what: 'the totals as they are, at once' },
@@ -25,11 +36,12 @@ export const stats: Command = {
   async run(args, { out, note, signal }) {
     const seconds = args.number('seconds', 1);
     const url = below(urlOf(args), 'metrics');
-    const headers = credentialsOf(args);
-    const read = async (): Promise<Sample[] | string> => {
+    // A connection for each page, so that what balances connections chooses anew.
+    const headers = { ...credentialsOf(args), Connection: 'close' };
+    const read = async (): Promise<Page | string> => {
       const response = await fetch(url, { headers, signal: AbortSignal.any([signal, AbortSignal.timeout(15_000)]) });
       const text = await response.text();
-      if (response.ok && text.length <= MAX_PAGE_BYTES) return samplesOf(text);
+      if (response.ok && text.length <= MAX_PAGE_BYTES) return pageOf(response.headers, text);
       return response.status === 404
         ? `${url.href} is not there: does the module have "metrics"?`
         : `${url.href} answers ${response.status}`;
@@ -40,36 +52,58 @@ export const stats: Command = {
       return 1;
     }
     if (args.flag('once')) {
-      show(before, args.flag('json'), out);
+      show(before.samples, args.flag('json'), out);
       return 0;
     }
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, seconds * 1_000);
-      signal.addEventListener('abort', () => {
-        clearTimeout(timer);
-        resolve();
-      });
-    });
-    if (signal.aborted) return 0;
-    const after = await read();
-    if (typeof after === 'string') {
-      note(after);
+    const { node, at } = before;
+    if (node === undefined || at === undefined) {
+      note(
+        `${url.href} does not say of which node and time its page is, so there are no rates: --once shows the totals`,
+      );
       return 1;
     }
-    const base = new Map(before.map(({ name, labels, value }) => [name + labels, value]));
-    const rates = after.map(({ name, labels, value }) => {
-      if (!RATE.test(name)) return { name, labels, value };
-      const perSecond = (value - (base.get(name + labels) ?? 0)) / seconds;
-      return {
-        name: `${name.replace(RATE, '')}${name.endsWith('_sum') ? '_sum' : ''} per second`,
-        labels,
-        value: perSecond,
-      };
-    });
-    show(rates, args.flag('json'), out);
-    return 0;
+    await pause(seconds * 1_000, signal);
+    const others = new Set<string | undefined>();
+    for (let asked = 0; asked < MAX_ASKED && !signal.aborted; asked++) {
+      if (asked > 0) await pause(ASK_AGAIN_MS, signal);
+      const after = await read();
+      if (typeof after === 'string') {
+        note(after);
+        return 1;
+      }
+      if (after.node !== node) others.add(after.node);
+      else if (after.at !== undefined && after.at > at) {
+        show(ratesOf(before.samples, after.samples, (after.at - at) / 1_000), args.flag('json'), out);
+        return 0;
+      }
+    }
+    const who = others.size === 0 ? 'it gave the same page' : `${others.size} other nodes answered`;
+    note(`node ${node} gave no second page in ${MAX_ASKED} requests (${who}), so there are no rates: name it by --url`);
+    return 1;
   },
 };
+
+function pageOf(headers: Headers, text: string): Page {
+  const at = Number(headers.get('realtime-page-time') ?? NaN);
+  return {
+    samples: samplesOf(text),
+    node: headers.get('realtime-node') ?? undefined,
+    at: Number.isFinite(at) ? at : undefined,
+  };
+}
+
+/** What grows per second of the time between two pages of a node; all else as it is on the second. */
+function ratesOf(before: readonly Sample[], after: readonly Sample[], seconds: number): Sample[] {
+  const base = new Map(before.map(({ name, labels, value }) => [name + labels, value]));
+  return after.map(({ name, labels, value }) => {
+    if (!RATE.test(name)) return { name, labels, value };
+    return {
+      name: `${name.replace(RATE, '')}${name.endsWith('_sum') ? '_sum' : ''} per second`,
+      labels,
+      value: (value - (base.get(name + labels) ?? 0)) / seconds,
+    };
+  });
+}
 
 function samplesOf(page: string): Sample[] {
   return page.split('\n').flatMap((line) => {

@@ -5,6 +5,7 @@ import { makeClient, type Command } from './command.js';
 export const tail: Command = {
   name: 'tail',
   parameters: ['CHANNEL'],
+  endless: true,
   what: 'Shows what is published to a channel, one JSON object a line, until it is interrupted.\nWhat was missed after a reconnect is told on standard error.',
   options: {
     last: { type: 'string', value: 'N', what: 'begin with the newest N publications of the history', initial: '0' },

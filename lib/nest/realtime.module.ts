@@ -121,7 +121,7 @@ export class RealtimeModule
     const { metrics } = options;
     this.#metrics = metrics?.exporter.open(() => statsOf(hub));
     if (metrics?.guards !== undefined)
-      this.#route = new MetricsRoute(this.#metrics!, metrics.guards, moduleRef, options, () => hub.now());
+      this.#route = new MetricsRoute(this.#metrics!, metrics.guards, moduleRef, options, hub);
     if (options.admin !== undefined) this.#admin = new AdminRoutes(hub, auditor, options.admin, moduleRef, options);
     const routes = [...(this.#route === undefined ? [] : [this.#route]), ...(this.#admin?.routes ?? [])];
     this.#servers = new HttpServers(hub, options, routes);

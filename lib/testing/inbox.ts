@@ -52,6 +52,11 @@ export class Inbox<T> {
     });
   }
 
+  /** All that is there, which stays. */
+  list(): readonly T[] {
+    return this.#items;
+  }
+
   /** Takes all that is there. */
   takeAll(): T[] {
     return this.#items.splice(0);

@@ -87,6 +87,7 @@ export class TcpLink {
     from.on('data', (bytes: Buffer) =>
       arrive(() => {
         if (to.destroyed || to.write(bytes)) return;
+        if (from.isPaused()) return; // it goes on once all is drained
         from.pause();
         to.once('drain', () => from.resume());
       }),

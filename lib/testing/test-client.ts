@@ -354,7 +354,7 @@ export class TestClient {
   }
 
   #late(what: string): Error {
-    const waiting = this.#inbox.takeAll().map(({ channel, event }) => (channel ? `${channel} ${event}` : event));
+    const waiting = this.#inbox.list().map(({ channel, event }) => (channel ? `${channel} ${event}` : event));
     const came = waiting.length === 0 ? 'nothing' : waiting.join(', ');
     const error = this.#error ? `, last error: ${this.#error.message}` : '';
     return new Error(

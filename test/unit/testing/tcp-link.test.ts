@@ -1,6 +1,6 @@
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { once } from 'node:events';
-import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { connect, createServer, Socket, type AddressInfo, type Server } from 'node:net';
 import { TcpLink } from '../../../lib/testing/tcp-link.js';
 
 /** What a socket got so far. */
@@ -78,6 +78,35 @@ describe('TcpLink', () => {
     expect(here.socket.writableNeedDrain).toBe(true);
     there.socket.resume();
     expect((await there.until(text.length)).length).toBe(text.length);
+  });
+
+  test('waits once for who does not read, however much is under way that is late', async () => {
+    const waits: number[] = [];
+    let blocked: () => void = () => undefined;
+    const first = new Promise<void>((resolve) => (blocked = resolve));
+    const register = Socket.prototype.once;
+    const spy = jest.spyOn(Socket.prototype, 'once').mockImplementation(function (this: Socket, ...args: any[]) {
+      if (args[0] === 'drain') {
+        waits.push(this.listenerCount('drain'));
+        blocked();
+      }
+      return (register as any).apply(this, args);
+    });
+    try {
+      const [here, there] = await pair();
+      const text = 'x'.repeat(8_000_000);
+      there.socket.pause();
+      link.delayMs = 100;
+      here.socket.write(text);
+      await first;
+      await new Promise((resolve) => setImmediate(resolve)); // what was due with it has arrived too
+      there.socket.resume();
+      expect((await there.until(text.length)).length).toBe(text.length);
+    } finally {
+      spy.mockRestore();
+    }
+    expect(waits.length).toBeGreaterThan(0);
+    expect(Math.max(...waits)).toBe(0);
   });
 
   test('delays bytes, of which none overtakes another, and the end behind them', async () => {
