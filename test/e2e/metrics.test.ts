@@ -426,6 +426,30 @@ describe.each(platforms)('metrics on $name', (platform) => {
       expect(new Set(pages)).toEqual(new Set(['1']));
     });
 
+    it('names the node of a page, and when that was made', async () => {
+      let made = 0;
+      const session = {
+        page: async () => ({ contentType: 'text/plain', body: String(++made) }),
+        close: () => undefined,
+      };
+      await start({ metrics: { exporter: { open: () => session }, guards: [] } });
+      const from = Math.floor(performance.timeOrigin + performance.now());
+      const pages = await Promise.all(
+        Array.from({ length: 20 }, async () => {
+          const response = await page();
+          const at = Number(response.headers.get('realtime-page-time'));
+          return { node: response.headers.get('realtime-node'), at, body: await response.text() };
+        }),
+      );
+      const until = Math.ceil(performance.timeOrigin + performance.now());
+      const times = new Map(pages.map(({ body, at }) => [body, at]));
+      for (const { node, at, body } of pages) {
+        expect([node, at]).toEqual([realtime().stats().node, times.get(body)]);
+        expect(from <= at && at <= until).toBe(true);
+      }
+      expect((await page('', { method: 'HEAD' })).headers.get('realtime-node')).toBe(realtime().stats().node);
+    });
+
     it('is for the path of the module alone, and needs no credentials of peers', async () => {
       await start({ auth: tokenUsers, metrics: { exporter: prometheus(), guards: [] }, transports: [] });
       expect((await page()).status).toBe(200);
