@@ -21,7 +21,7 @@ const RATE = /_(?:total|count|sum)$/;
 const MAX_PAGE_BYTES = 16 * 1024 * 1024;
 /** How often the same node is asked for, of those behind a balancer. */
 const MAX_ASKED = 100;
-const ASK_AGAIN_MS = 100;
+const ASK_AGAIN_MS = 50;
 
 /** `stats`: the numbers of a node, as it serves them at `{path}/metrics`. */
 export const stats: Command = {

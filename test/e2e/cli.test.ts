@@ -1,49 +1,23 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { once } from 'node:events';
-import { createServer, request, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { RealtimeModule, RealtimeService, UserIdentity, type Authenticator } from '../../lib/index.js';
-import { runCli } from '../../lib/cli/cli.js';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer, type AddressInfo } from 'node:net';
+import {
+  RealtimeException,
+  RealtimeModule,
+  RealtimeService,
+  UserIdentity,
+  type Authenticator,
+  type RealtimeModuleOptions,
+} from '../../lib/index.js';
 import { secret } from '../support/secrets.js';
 import { WatchedLogger } from '../support/watched-logger.js';
+import { runCommand as run } from './support/command-line.js';
+import { startProxy, type HttpProxy } from './support/http-proxy.js';
 import { platforms, startApp, type RunningApp } from './support/platforms.js';
 
 const TOKEN = secret('token-of-the-command-line');
 const auth: Authenticator = { authenticate: async () => new UserIdentity('ann') };
-
-interface Ran {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-/** Runs a command line; `seen` is asked after each line of output whether the user has had enough. */
-async function run(
-  args: readonly string[],
-  env: NodeJS.ProcessEnv = {},
-  seen: (out: string, err: string) => boolean = () => false,
-): Promise<Ran> {
-  const interrupt = new AbortController();
-  let out = '';
-  let err = '';
-  const look = (): void => {
-    if (seen(out, err)) interrupt.abort();
-  };
-  const stdout = {
-    write: (text: string): void => {
-      out += text;
-      look();
-    },
-  };
-  const stderr = {
-    write: (text: string): void => {
-      err += text;
-      look();
-    },
-  };
-  const code = await runCli(args, { stdout, stderr, env, signal: interrupt.signal });
-  return { code, out, err };
-}
 
 describe.each(platforms)('the command line on $name', (platform) => {
   let app: RunningApp;
@@ -137,31 +111,66 @@ describe.each(platforms)('the command line on $name', (platform) => {
     expect(code).toBe(0);
   }, 60_000);
 
-  describe('behind a proxy', () => {
-    const proxies: Server[] = [];
+  it("reads the refusals of rejectMode 'close'", async () => {
+    let closing: RunningApp | undefined;
+    const found = async (options: RealtimeModuleOptions, args: readonly string[] = []): Promise<unknown[]> => {
+      const module = RealtimeModule.forRoot({ rejectMode: 'close', ...options });
+      closing = await startApp(platform, { imports: [module] });
+      try {
+        const { out } = await run(['doctor', '--url', `${closing.url}/realtime`, '--idle', '0.2', '--json', ...args]);
+        return (JSON.parse(out) as { check: string }[]).filter(({ check }) => /^(websocket|origin)$/.test(check));
+      } finally {
+        await closing.close();
+      }
+    };
+    expect(await found({ origins: ['https://app.example'] })).toEqual([
+      { check: 'websocket', state: 'ok', message: expect.stringContaining('and open after 0.2 s') },
+      { check: 'origin', state: 'ok', message: 'pages of other hosts are refused' },
+    ]);
+    expect(await found({ origins: '*' })).toEqual([
+      { check: 'websocket', state: 'ok', message: expect.stringContaining('and open after 0.2 s') },
+      { check: 'origin', state: 'warning', message: 'pages of any host may connect', fix: expect.any(String) },
+    ]);
+    const nobody: Authenticator = {
+      authenticate: () => Promise.reject(new RealtimeException('forbidden')),
+    };
+    expect(await found({ auth: nobody, origins: '*' }, ['--token', TOKEN])).toEqual([
+      { check: 'websocket', state: 'unknown', message: 'the hub refuses with 4403 forbidden' },
+      { check: 'origin', state: 'unknown', message: 'the hub refuses for another reason: 4403 forbidden' },
+    ]);
+  });
 
-    /** A proxy of plain requests; what it does to an answer is up to the test. */
+  it.each([['publish', 'chat.a', 'said', 'x'], ['bench', 'chat.a', '--connections', '1'], ['stats'], ['doctor']])(
+    'is left soon where %s is interrupted while nobody answers',
+    async (...args) => {
+      const interrupt = new AbortController();
+      const silent = createServer((socket) => {
+        socket.on('error', () => undefined);
+        socket.once('data', () => interrupt.abort());
+      }).listen(0, '127.0.0.1');
+      await once(silent, 'listening');
+      const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}/realtime`;
+      const { code } = await run([...args, '--url', url], env, undefined, interrupt);
+      expect(code).toBe(130);
+      const closed = once(silent, 'close');
+      silent.close(); // which ends with the last connection
+      await closed;
+    },
+  );
+
+  describe('behind a proxy', () => {
+    const proxies: HttpProxy[] = [];
+
     async function proxy(
-      pass: (answer: IncomingMessage, response: ServerResponse) => void,
+      pass: (answer: IncomingMessage, response: ServerResponse, path: string) => void,
     ): Promise<NodeJS.ProcessEnv> {
-      const server = createServer((incoming, response) => {
-        const { method, url, headers } = incoming;
-        const outgoing = request(`${app.url}${url}`, { method, headers }, (answer) => pass(answer, response));
-        outgoing.on('error', () => response.destroy());
-        response.on('close', () => outgoing.destroy());
-        incoming.pipe(outgoing);
-      });
-      server.listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      proxies.push(server);
-      return { ...env, REALTIME_URL: `http://127.0.0.1:${(server.address() as AddressInfo).port}/realtime` };
+      const started = await startProxy(() => app.url, pass);
+      proxies.push(started);
+      return { ...env, REALTIME_URL: `${started.url}/realtime` };
     }
 
     afterAll(() => {
-      for (const server of proxies) {
-        server.closeAllConnections();
-        server.close();
-      }
+      for (const started of proxies) started.close();
     });
 
     it('finds what does not pass', async () => {
@@ -177,6 +186,34 @@ describe.each(platforms)('the command line on $name', (platform) => {
       for (const { state, fix } of findings) expect(fix !== undefined).toBe(state === 'failure' || state === 'warning');
       expect(code).toBe(1);
     }, 60_000);
+
+    it('tells a stream that fails from one that is kept back', async () => {
+      const stream = { check: 'event stream', state: 'failure' };
+      const findings = async (from: NodeJS.ProcessEnv): Promise<unknown> =>
+        JSON.parse((await run(['doctor', '--channel', 'news', '--idle', '0.2', '--json'], from)).out);
+      const resetting = await proxy((answer, response, path) => {
+        if (path.includes('/sse')) response.destroy();
+        else answer.pipe(response.writeHead(answer.statusCode!, answer.headers));
+      });
+      const message = expect.stringMatching(/^a stream cannot be opened: /);
+      expect(await findings(resetting)).toContainEqual({ ...stream, message });
+      const ending = await proxy((answer, response, path) => {
+        response.writeHead(answer.statusCode!, answer.headers);
+        if (path.includes('/sse')) response.end();
+        else answer.pipe(response);
+      });
+      expect(await findings(ending)).toContainEqual({ ...stream, message: 'before its first event a stream ends' });
+    });
+
+    it('is left soon where it is interrupted, with the code of the signal', async () => {
+      const interrupt = new AbortController();
+      const passing = await proxy((answer, response, path) => {
+        answer.pipe(response.writeHead(answer.statusCode!, answer.headers));
+        if (path.includes('/sse')) answer.once('data', () => interrupt.abort('SIGTERM'));
+      });
+      const ran = await run(['doctor', '--channel', 'news', '--idle', '600'], passing, undefined, interrupt);
+      expect(ran).toEqual({ code: 143, out: '', err: '' });
+    });
 
     it('finds that there is no hub', async () => {
       const { REALTIME_URL: url } = await proxy((_answer, response) => response.writeHead(404).end());

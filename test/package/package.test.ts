@@ -1,8 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFile, rm } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { inPackages, root, run } from './support/command.js';
+import { cleanEnv, inPackages, root, run } from './support/command.js';
 import { packTarball, type Tarball } from './support/tarball.js';
 
 /** What every page that has a client loads, and what a page loads besides where WebSocket does not open. */
@@ -40,6 +43,26 @@ describe('the packed tarball', () => {
     const printed = await run('node', [inPackages('@arethetypeswrong/cli/dist/index.js'), tarball.file, '--no-color']);
     expect(printed).toContain('No problems found');
   }, 60_000);
+});
+
+describe('the command line', () => {
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('ends soon at the first %s, with %d', async (signal, code) => {
+    const silent = createServer((socket) => socket.on('error', () => undefined)).listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}/realtime`;
+    const args = [path.join(root, 'dist/esm/cli/main.js'), 'publish', 'news', 'said', '--url', url];
+    const child = spawn(process.execPath, args, { env: cleanEnv, stdio: 'ignore' });
+    const exited = once(child, 'exit');
+    await once(silent, 'connection');
+    child.kill(signal);
+    expect(await exited).toEqual([code, null]);
+    const closed = once(silent, 'close');
+    silent.close();
+    await closed;
+  });
 });
 
 describe('the client in a bundle', () => {
