@@ -50,7 +50,7 @@ describe('the command line', () => {
     ['SIGINT', 130],
     ['SIGTERM', 143],
   ] as const)('ends soon at the first %s, with %d', async (signal, code) => {
-    const silent = createServer((socket) => socket.on('error', () => undefined)).listen(0, '127.0.0.1');
+    const silent = createServer((socket) => socket.on('error', () => undefined).resume()).listen(0, '127.0.0.1');
     await once(silent, 'listening');
     const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}/realtime`;
     const args = [path.join(root, 'dist/esm/cli/main.js'), 'publish', 'news', 'said', '--url', url];
