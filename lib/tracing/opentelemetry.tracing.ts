@@ -61,10 +61,8 @@ class OpenTelemetryTracing implements Tracing {
   }
 
   /** By the conventions for HTTP. An upgrade is nobody's but ours; another request may have a span already. */
-  handshake({ request, endpoint, transport }: TracedHandshake): TraceSpan {
-    const { headers, method = 'GET', url = '/', socket } = request;
-    const path = url.split('?', 1)[0]!;
-    const route = routeOf(pathOf(endpoint), path);
+  handshake({ request, transport, route, path }: TracedHandshake): TraceSpan {
+    const { headers, method = 'GET', socket } = request;
     const attributes = {
       'http.request.method': method,
       'http.route': route,
@@ -150,12 +148,6 @@ class OpenTelemetryTracing implements Tracing {
 /** The path of an endpoint, which is `port:path`. */
 function pathOf(endpoint: string): string {
   return endpoint.slice(endpoint.indexOf(':') + 1);
-}
-
-/** The path of an endpoint, with the names of its parameters, and what a transport has below it. */
-function routeOf(endpoint: string, path: string): string {
-  const below = path.split('/').slice(endpoint.split('/').length);
-  return [endpoint, ...below.filter((part) => part !== '')].join('/');
 }
 
 /**

@@ -176,7 +176,7 @@ export class RequestRouter {
 }
 
 function visit(
-  { route, params }: RouteMatch,
+  { route, path, params }: RouteMatch,
   request: IncomingMessage,
   query: URLSearchParams,
   secrets: Secrets,
@@ -184,6 +184,8 @@ function visit(
   return {
     endpoint: route.endpoint,
     transport: route.transport.name,
+    route: route.path,
+    path,
     request,
     query: query.size === 0 ? NOTHING : Object.fromEntries([...query].reverse()), // of a repeated name the first counts
     secrets,

@@ -5,6 +5,8 @@ export interface Route {
   /** The key that the endpoint was registered with. */
   readonly endpoint: string;
   readonly transport: Transport;
+  /** What takes the path, with the names of its parameters. */
+  readonly path: string;
   /** Whether this is the root of the server, whose plain requests belong to the application. */
   readonly root: boolean;
   readonly segments: readonly string[];
@@ -17,6 +19,8 @@ const NO_PARAMS: Readonly<Record<string, string>> = Object.freeze({});
 /** A route that a path took. `params` is absent where one of them is no valid percent-encoding. */
 export interface RouteMatch {
   readonly route: Route;
+  /** The path of the request itself: without a query, a fragment, or the name of the host. */
+  readonly path: string;
   readonly params: Readonly<Record<string, string>> | undefined;
 }
 
@@ -30,15 +34,16 @@ export class Routes {
     if (transport.subpath !== '') segments.push(...transport.subpath.split('/'));
     const literals = segments.filter((segment) => !segment.startsWith(':')).length;
     const list = (this.#bySize[segments.length] ??= []);
-    list.push({ endpoint, transport, root: segments.length === 0, segments, literals });
+    list.push({ endpoint, transport, path: `/${segments.join('/')}`, root: segments.length === 0, segments, literals });
     list.sort((a, b) => b.literals - a.literals);
   }
 
   /** Finds the route of a request's URL. */
   match(url: string | undefined): RouteMatch | undefined {
-    const segments = split(pathOf(url ?? '/'));
+    const path = pathOf(url ?? '/');
+    const segments = split(path);
     const route = this.#bySize[segments.length]?.find((candidate) => fits(candidate.segments, segments));
-    return route === undefined ? undefined : { route, params: paramsOf(route.segments, segments) };
+    return route === undefined ? undefined : { route, path, params: paramsOf(route.segments, segments) };
   }
 }
 

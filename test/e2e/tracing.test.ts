@@ -1,8 +1,11 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
-import { Injectable, UnauthorizedException, type CanActivate } from '@nestjs/common';
+import { Injectable, UnauthorizedException, type CanActivate, type Type } from '@nestjs/common';
 import { Ack, MessageBody, SubscribeMessage, WebSocketGateway } from '@nestjs/websockets';
 import { SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
 import type { ReadableSpan } from '@opentelemetry/sdk-trace-base';
+import { once } from 'node:events';
+import { request } from 'node:http';
+import type { Socket } from 'node:net';
 import { Observable, Subject } from 'rxjs';
 import { WebSocket } from 'ws';
 import { RealtimeClient } from '../../lib/client/index.js';
@@ -86,6 +89,9 @@ class RoomGateway {
   }
 }
 
+@WebSocketGateway({ path: '/wing/:id' })
+class WingGateway {}
+
 @ChannelGateway('talk.:name')
 class TalkChannel {
   @OnPublish('said')
@@ -101,6 +107,19 @@ class NoGuard implements CanActivate {
     work('asks around');
     throw new UnauthorizedException(SECRET);
   }
+}
+
+/** Connects by a request target as it is, which no client would send. */
+async function upgrade({ port }: RunningApp, target: string): Promise<void> {
+  const headers = { Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13' };
+  const asking = request({
+    port,
+    path: target,
+    headers: { ...headers, 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==' },
+  });
+  asking.end();
+  const [, socket] = (await once(asking, 'upgrade')) as [unknown, Socket];
+  socket.destroy();
 }
 
 const channels: RealtimeModuleOptions['channels'] = { 'room.:id': {} };
@@ -128,6 +147,7 @@ describe.each(platforms)('tracing on $name', (platform) => {
     options: RealtimeModuleOptions = {},
     tracing: OpenTelemetryOptions = {},
     traces = new Traces(),
+    providers: Type[] = [],
   ): Promise<Node> {
     const { provider: tracerProvider } = traces;
     trace.disable(); // that of the node before
@@ -135,7 +155,7 @@ describe.each(platforms)('tracing on $name', (platform) => {
     const settings = { channels: channels!, tracing: openTelemetry({ tracerProvider, ...tracing }), ...options };
     const running = await startApp(
       platform,
-      { imports: [RealtimeModule.forRoot(settings)], providers: [RoomGateway, TalkChannel, NoGuard] },
+      { imports: [RealtimeModule.forRoot(settings)], providers: [RoomGateway, TalkChannel, NoGuard, ...providers] },
       (app) => app.useLogger(false),
     );
     dispose.push(() => trace.disable(), running.close);
@@ -253,6 +273,34 @@ describe.each(platforms)('tracing on $name', (platform) => {
     });
     await node.traces.span('deliver room.:id');
     expect(told(node.traces)).not.toContain(SECRET);
+  });
+
+  it('names a handshake by the route that took it, whatever the peer made of its URL', async () => {
+    const node = await start({}, {}, new Traces(), [WingGateway]);
+    const asked: [target: string, route: string, path: string][] = [
+      ['http://random-1.example/realtime?a=b', '/realtime', '/realtime'],
+      ['/realtime#/a/b', '/realtime', '/realtime'],
+      [`/realtime#/${'a'.repeat(4_000)}`, '/realtime', '/realtime'],
+      ['/realtime/', '/realtime', '/realtime/'],
+      ['http://random-2.example/wing/7/', '/wing/:id', '/wing/7/'],
+      [`/wing/${'a'.repeat(4_000)}`, '/wing/:id', `/wing/${'a'.repeat(250)}`],
+    ];
+    for (const [target] of asked) await upgrade(node, target);
+    await until(
+      () => node.traces.spans.filter(({ kind }) => kind === SpanKind.SERVER).length === asked.length,
+      'spans',
+    );
+    const handshakes = node.traces.spans.filter(({ kind }) => kind === SpanKind.SERVER);
+    expect(handshakes.map(({ name, attributes }) => [name, attributes['http.route'], attributes['url.path']])).toEqual(
+      asked.map(([, route, path]) => [`GET ${route}`, route, path]),
+    );
+
+    // Below an endpoint, what the transport has there.
+    await fetch(`${node.url}/wing/7/poll?channels=room.1`);
+    expect((await node.traces.span('GET /wing/:id/poll')).attributes).toMatchObject({
+      'http.route': '/wing/:id/poll',
+      'url.path': '/wing/7/poll',
+    });
   });
 
   describe("a peer's trace context", () => {

@@ -107,6 +107,10 @@ export interface Visit {
   readonly endpoint: string;
   /** The transport's name. */
   readonly transport: string;
+  /** The path that was matched, with the names of its parameters. */
+  readonly route: string;
+  /** The path of the request. */
+  readonly path: string;
   readonly request: IncomingMessage;
   readonly query: Readonly<Record<string, string>>;
   /** What was taken out of the query: see {@link Handshake.takeSecrets}. */

@@ -7,6 +7,10 @@ export interface TracedHandshake {
   /** Where it arrived, as `port:path`, the path with its parameters' names. */
   readonly endpoint: string;
   readonly transport: string;
+  /** The path that was matched, with the names of its parameters: one of those that the application serves. */
+  readonly route: string;
+  /** The path of the request, of any length. */
+  readonly path: string;
 }
 
 /** A frame of a peer that begins to be served. Its event is one of those that the application or the hub takes. */

@@ -48,6 +48,8 @@ class Rig {
     const visit: Visit = {
       endpoint: '0:/',
       transport: 'sse',
+      route: '/sse',
+      path: '/sse',
       request,
       query: {},
       secrets: {},
