@@ -41,7 +41,7 @@ export class AdminRoutes {
     { trustedProxies }: Pick<ResolvedOptions, 'trustedProxies'>,
   ) {
     const proxies = new ProxyTrust(trustedProxies);
-    this.#guarded = new GuardedRoute(options.guards, moduleRef, proxies);
+    this.#guarded = new GuardedRoute(options.guards, moduleRef, proxies, hub.settings.clock);
     this.#origins = new OriginPolicy('same-host', proxies);
     this.routes = ROUTES.map(([subpath, method, serve]) => this.#route(subpath, method, serve));
   }
@@ -73,7 +73,7 @@ export class AdminRoutes {
         for (const name of CORS_HEADERS) exchange.response.removeHeader(name);
         await this.#guarded.admit(exchange);
         if (subpath !== 'admin' && !this.#isOfOwnPage(exchange)) throw new RealtimeException('origin_refused');
-        if (exchange.response.destroyed) return;
+        if (exchange.response.headersSent || exchange.response.destroyed) return;
         await serve(this.#desk!, exchange);
       },
     };

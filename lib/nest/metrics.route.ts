@@ -1,5 +1,6 @@
 import type { ModuleRef } from '@nestjs/core';
 import type { Hub } from '../hub/hub.js';
+import { inTime } from '../security/in-time.js';
 import { ProxyTrust } from '../security/proxy.js';
 import type { MetricsPage, MetricsSession } from '../hub/ports/metrics.js';
 import type { RequestExchange, Transport } from '../hub/ports/transport.js';
@@ -30,9 +31,9 @@ export class MetricsRoute implements Transport {
     guards: readonly Guard[],
     moduleRef: ModuleRef,
     { trustedProxies }: Pick<ResolvedOptions, 'trustedProxies'>,
-    private readonly hub: Pick<Hub, 'node' | 'now'>,
+    private readonly hub: Pick<Hub, 'node' | 'now' | 'settings'>,
   ) {
-    this.#route = new GuardedRoute(guards, moduleRef, new ProxyTrust(trustedProxies));
+    this.#route = new GuardedRoute(guards, moduleRef, new ProxyTrust(trustedProxies), hub.settings.clock);
   }
 
   open(): void {
@@ -67,9 +68,11 @@ export class MetricsRoute implements Transport {
     const age = this.hub.now() - this.#madeAt;
     if (this.#page === undefined || age < 0 || age >= PAGE_MS) {
       this.#madeAt = this.hub.now();
-      const page = this.#make();
+      const page = inTime(this.hub.settings.clock, 'The page of the metrics', this.#make());
       this.#page = page;
-      page.catch(() => (this.#page = undefined));
+      page.catch(() => {
+        if (this.#page === page) this.#page = undefined;
+      });
     }
     return this.#page;
   }

@@ -5,6 +5,7 @@ import type { AdmittedConnection, Reception, ResumedConnection } from '../hub/po
 import { isRealtimeException, RealtimeException } from '../protocol/errors.js';
 import { extractCredentials, selectSubprotocol } from './credentials.js';
 import { HandshakeRates } from './handshake-rates.js';
+import { inTime } from './in-time.js';
 import { OriginPolicy, type OriginSetting } from './origin.js';
 import { ProxyTrust, type TrustedProxies } from './proxy.js';
 import { takeFromQuery } from './redaction.js';
@@ -13,8 +14,6 @@ import { takeFromQuery } from './redaction.js';
 const TICKET = 'ticket';
 /** How long a refused peer is asked to wait where the node is going away, ms: a random time up to twice this. */
 const DRAINING_RETRY_MS = 1_000;
-/** How long the authenticator, or the guards, may take for one peer, ms. */
-const STEP_TIMEOUT_MS = 10_000;
 
 /** What the handshake can be told. */
 export interface HandshakeOptions {
@@ -197,20 +196,18 @@ export class PeerHandshake implements Handshake {
     return { user: await identify(auth, credentials), awaitsToken: false };
   }
 
+  draining(): RealtimeException {
+    const refusal = new RealtimeException('draining');
+    refusal.retryAfterMs = Math.round(DRAINING_RETRY_MS * (1 + Math.random()));
+    return refusal;
+  }
+
   /** A step that does not end would keep its peer's place. */
   #inTime<T>(step: Promise<T>): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const cancel = this.gate.settings.clock.after(STEP_TIMEOUT_MS, () => {
-        reject(new Error(`A step of a handshake took longer than ${STEP_TIMEOUT_MS} ms: it was refused`));
-      });
-      step.finally(cancel).then(resolve, reject);
-    });
+    return inTime(this.gate.settings.clock, 'A step of a handshake', step);
   }
 
   #requireAccepting(): void {
-    if (this.gate.accepting) return;
-    const refusal = new RealtimeException('draining');
-    refusal.retryAfterMs = Math.round(DRAINING_RETRY_MS * (1 + Math.random()));
-    throw refusal;
+    if (!this.gate.accepting) throw this.draining();
   }
 }

@@ -46,6 +46,8 @@ export class RequestRouter {
   readonly #routes = new Routes();
   /** Upgrades in their handshake: the server doesn't know these sockets any more. */
   readonly #arriving = new Set<Duplex>();
+  /** Plain requests that have not been served yet: some may be held by what does not end. */
+  readonly #asking = new Set<RequestExchange>();
 
   constructor(options: RouterOptions) {
     this.#options = options;
@@ -82,9 +84,15 @@ export class RequestRouter {
     return true;
   }
 
-  /** Destroys the upgrades that are still in their handshake. */
+  /** Destroys the upgrades that are still in their handshake, and refuses the requests that are not answered. */
   close(): void {
     for (const socket of this.#arriving) socket.destroy();
+    for (const exchange of this.#asking) {
+      const { response } = exchange;
+      if (response.headersSent) continue;
+      if (response.req.httpVersionMajor === 1) response.setHeader('Connection', 'close');
+      exchange.refuse(this.#describe(this.#options.handshake.draining()));
+    }
   }
 
   async #serve(match: RouteMatch, request: IncomingMessage, response: ServerResponse, secrets: Secrets): Promise<void> {
@@ -112,6 +120,7 @@ export class RequestRouter {
     whenOver(exchange, () => (gone = true));
     const { transport } = match.route;
     let connection: AdmittedConnection | undefined;
+    this.#asking.add(exchange);
     try {
       if (transport.serve !== undefined && transport.serves?.(exchange) !== false) {
         await transport.serve(exchange, handshake.receive(visit(match, request, query, secrets)));
@@ -124,6 +133,8 @@ export class RequestRouter {
     } catch (error) {
       if (connection !== undefined) handshake.abandon(connection);
       exchange.refuse(this.#describe(error));
+    } finally {
+      this.#asking.delete(exchange);
     }
   }
 

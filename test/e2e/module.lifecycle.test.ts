@@ -8,7 +8,15 @@ import { createServer, type Server } from 'node:http';
 import { connect as connectSocket, type AddressInfo, type Socket } from 'node:net';
 import { WebSocket, WebSocketServer } from 'ws';
 import { Hub } from '../../lib/hub/hub.js';
-import { memoryBroker, RealtimeModule, RealtimeService, type RealtimeModuleOptions } from '../../lib/index.js';
+import {
+  memoryBroker,
+  type MetricsExporter,
+  RealtimeModule,
+  RealtimeService,
+  type RealtimeModuleOptions,
+} from '../../lib/index.js';
+import { prometheus } from '../../lib/prometheus.js';
+import { secret } from '../support/secrets.js';
 import { Stopwatch } from '../support/stopwatch.js';
 import { openStream } from './support/event-stream.js';
 import { connect, open, Peer, refused } from './support/gateway-peer.js';
@@ -266,6 +274,27 @@ class SavingGateway implements OnGatewayDisconnect, OnModuleDestroy {
   }
 }
 
+/** What does not end, as an option. */
+function neverAuth(probe: Probe): RealtimeModuleOptions {
+  return { auth: { name: 'never', anonymous: false, authenticate: () => neverEnds(probe) } };
+}
+
+function neverExporter(probe: Probe): MetricsExporter {
+  return { open: () => ({ page: () => neverEnds(probe), close: () => undefined }) };
+}
+
+function neverEnds(probe: Probe): Promise<never> {
+  probe.note('asked');
+  return new Promise(() => undefined);
+}
+
+/** A request of a peer with a token, by POST where it has a body. */
+function asked(body?: object): RequestInit {
+  const headers = { Accept: '*/*', Authorization: `Bearer ${secret('token-that-is-looked-at-for-ever')}` };
+  if (body === undefined) return { headers };
+  return { method: 'POST', headers: { ...headers, 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
+}
+
 describe.each(platforms)('app.close() on $name', (platform) => {
   it('tells every peer to come back, and ends every connection and stream', async () => {
     const app = await start(platform, { channels: { news: {} } });
@@ -324,6 +353,50 @@ describe.each(platforms)('app.close() on $name', (platform) => {
     await app.app.get(Probe).seen(1);
     expect(await timed(() => app.close())).toBeLessThan(CLOSE_BOUND_MS);
     expect((await peer.closed).code).toBe(1006);
+  });
+
+  it.each<[what: string, options: (probe: Probe) => RealtimeModuleOptions, path: string, init?: RequestInit]>([
+    [
+      'guards of the metrics',
+      (probe) => ({ metrics: { exporter: prometheus(), guards: [new NeverGuard(probe)] } }),
+      'metrics',
+    ],
+    ['guards of the admin page', (probe) => ({ admin: { guards: [new NeverGuard(probe)] } }), 'admin'],
+    ['collectors', (probe) => ({ metrics: { exporter: neverExporter(probe), guards: [] } }), 'metrics'],
+    ['an authenticator of streams', neverAuth, 'sse?channels=news', asked()],
+    ['an authenticator of polls', neverAuth, 'poll?channels=news', asked()],
+    ["an authenticator of the client's streams", neverAuth, 'sse', asked({})],
+    ["an authenticator of the client's polls", neverAuth, 'poll', asked({})],
+    ['connection guards', (probe) => ({ connectionGuards: [new NeverGuard(probe)] }), 'poll', asked({})],
+  ])('ends requests that %s hold, with 503', async (_what, options, path, init = {}) => {
+    const probe = new Probe();
+    const app = await start(platform, { channels: { news: {} }, drain: { timeoutMs: 500 }, ...options(probe) });
+    const answer = fetch(`${app.url}/realtime/${path}`, init);
+    await probe.seen(1);
+    expect(await timed(() => app.close())).toBeLessThan(CLOSE_BOUND_MS);
+    const { status, headers } = await answer;
+    expect([status, headers.get('connection')]).toEqual([503, 'close']);
+    expect(Number(headers.get('retry-after'))).toBeGreaterThan(0);
+    expect(await (await answer).json()).toMatchObject({
+      error: { code: 'draining', retryAfterMs: expect.any(Number) },
+    });
+    expect(app.app.get(Hub).health).toMatchObject({ status: 'down' });
+  });
+
+  it('ends requests whose body does not come', async () => {
+    const app = await start(platform);
+    const hub = app.app.get(Hub);
+    const socket = connectSocket({ port: app.port, host: '127.0.0.1' });
+    const asked = once(serverOf(app), 'request');
+    socket.write(
+      `POST /realtime/poll HTTP/1.1\r\nHost: 127.0.0.1:${app.port}\r\n` +
+        'Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{',
+    );
+    await asked;
+    expect(await timed(() => app.close())).toBeLessThan(CLOSE_BOUND_MS);
+    const text = (await socket.toArray()).join('');
+    expect(text).toContain('HTTP/1.1 503 Service Unavailable');
+    expect(hub.health).toMatchObject({ status: 'down' });
   });
 
   it('may be called again, and at once', async () => {

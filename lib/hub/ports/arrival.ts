@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import type { RealtimeException } from '../../protocol/errors.js';
 import type { UserIdentity } from '../identity.js';
 import type { Authenticator } from './authenticator.js';
 import type { Clock } from './clock.js';
@@ -141,6 +142,8 @@ export interface Handshake {
   perform(visit: Visit): Promise<AdmittedConnection>;
   /** Receives a request of a transport that asks for the handshake itself. */
   receive(visit: Visit): Reception;
+  /** What whoever comes to a node that goes away is refused with: when to come back, each at another time. */
+  draining(): RealtimeException;
   /** Forgets an admitted connection that will get no link, or has lost it. Idempotent. */
   abandon(connection: AdmittedConnection): void;
 }
