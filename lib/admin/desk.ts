@@ -135,7 +135,10 @@ export class Desk {
       cancel();
       ended();
     });
-    const forget = hub.onDrain(() => stream.end());
+    const forget = hub.onDrain(() => {
+      stream.send('gone', JSON.stringify({ node: hub.node })); // the page may go on where nobody knows of this node
+      stream.end();
+    });
     const cancel = hub.settings.clock.after(STREAM_MS, () => stream.end());
     return stream;
   }

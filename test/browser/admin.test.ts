@@ -248,7 +248,29 @@ describe('the demo with ADMIN_TOKEN', () => {
     const { port } = new URL(demo.url);
     demo = await startDemo({ ADMIN_TOKEN: TOKEN, PORT: port });
     await page.locator('#link[data-state="live"]').waitFor();
-    await page.locator('.node').waitFor();
+    await page.locator('.node', { has: page.locator('.pill[data-state="up"]') }).waitFor();
+    expect(await page.locator('.node', { has: page.locator('.pill[data-state="gone"]') }).innerText()).toMatch(
+      /It left \d+ s ago/,
+    );
+    expect(await tile(page, 'Nodes').innerText()).toBe('1');
+    complaints.length = 0; // the browser tells of each request that failed
+  });
+
+  it('leads to where one signs in when the session is gone, and goes on after that', async () => {
+    await visitors.visit('Ada', 'tea');
+    const page = await signIn();
+    await tab(page, 'Connections');
+    const cookies = await page.context().cookies();
+    await page.context().clearCookies();
+    await page.getByLabel('Transport').selectOption('websocket');
+    await page.locator('#link[data-state="refused"]').waitFor();
+    await page.getByRole('status').filter({ hasText: 'You are not let in any more.' }).waitFor();
+    await page.context().addCookies(cookies); // signed in elsewhere
+    await page.locator('#link[data-state="live"]').waitFor();
+    await page.context().clearCookies();
+    await page.getByLabel('Transport').selectOption('');
+    await page.getByRole('alert').getByRole('button', { name: 'Reload' }).click();
+    await page.getByLabel('Token').waitFor();
     complaints.length = 0; // the browser tells of each request that failed
   });
 

@@ -2,11 +2,10 @@ import type { ChannelDetails, PublicationLine } from '../snapshot.js';
 import { empty, h, panel, setState, setText } from './dom.js';
 import { bytes, count, duration, plural, rate, shortId } from './format.js';
 import type { Model } from './model.js';
+import { Reader } from './reader.js';
 import { connectionsHref, type View } from './view.js';
 import { act, ask, openTail, type Refused } from './wire.js';
 
-/** How often the numbers are read anew, ms. */
-const REFRESH_MS = 5_000;
 /** How many publications of the tail stay. */
 const TAIL_LINES = 200;
 
@@ -31,24 +30,21 @@ export function channel(model: Model, name: string): View {
     setText(tiles.get(label)!.note, note);
   };
   let details: ChannelDetails | undefined;
-  let over = false;
   content.hidden = true;
 
-  async function load(): Promise<void> {
-    try {
-      const found = await ask<ChannelDetails>('channel', { name });
-      if (over) return;
+  const reader = new Reader<ChannelDetails>(model, {
+    ask: () => ask('channel', { name }),
+    show: (found) => {
       details = found;
       problem.hidden = true;
       content.hidden = false;
       show();
-    } catch (error) {
-      if (over) return;
-      const { code, message } = error as Refused;
+    },
+    told: (message, code) => {
       problem.hidden = false;
       setText(problem, code === 'unknown_channel' ? 'No pattern is declared for a channel of this name.' : message);
-    }
-  }
+    },
+  });
 
   function show(): void {
     if (details === undefined) return;
@@ -63,16 +59,11 @@ export function channel(model: Model, name: string): View {
     showMembers(members, there);
   }
 
-  const timer = setInterval(() => {
-    if (!document.hidden) void load();
-  }, REFRESH_MS);
-  void load();
-
   content.append(
     facts,
     h('div', 'columns two', tail.element, history.element),
     members,
-    ...(model.hello?.readOnly === false ? [publishing(name, () => void load())] : []),
+    ...(model.hello?.readOnly === false ? [publishing(name, () => reader.load())] : []),
   );
   return {
     element: h(
@@ -83,10 +74,12 @@ export function channel(model: Model, name: string): View {
       problem,
       content,
     ),
-    show,
+    show() {
+      show();
+      reader.check();
+    },
     leave() {
-      over = true;
-      clearInterval(timer);
+      reader.stop();
       tail.stop();
     },
   };

@@ -3,11 +3,10 @@ import { closeDialog, dialogOpen, showDialog } from './dialog.js';
 import { empty, h, Keyed, setText } from './dom.js';
 import { count, duration, plural, shortId } from './format.js';
 import { nameOf, type Model } from './model.js';
+import { Reader } from './reader.js';
 import { channelHref, type View } from './view.js';
 import { act, ask, type Refused } from './wire.js';
 
-/** How often the list is read anew, ms. */
-const REFRESH_MS = 5_000;
 /** For how long typing has to pause before it is searched, ms. */
 const PAUSE_MS = 250;
 
@@ -31,23 +30,22 @@ export function connections(model: Model, query: URLSearchParams): View {
   const position = h('span');
   const pager = h('div', 'pager', previous, position, next);
   let page = 1;
-  let asked = 0;
   let pause: ReturnType<typeof setTimeout> | undefined;
 
   const rows = new Keyed<ConnectionLine>(
     body,
     ({ id }) => id,
-    (line) => connectionRow(line, model, () => void inspect(line.id, model, () => void load())),
+    (line) => connectionRow(line, model, () => void inspect(line.id, model, () => reader.load())),
   );
   nothing.hidden = true;
   pager.hidden = true;
 
-  async function load(): Promise<void> {
-    const mine = ++asked;
-    try {
+  const reader = new Reader<ConnectionPage>(model, {
+    ask: () => {
       const wish = { text: search.value, transport: transport.value, node: node.value, page: String(page) };
-      const found = await ask<ConnectionPage>('connections', wish);
-      if (mine !== asked) return; // an older answer came late
+      return ask('connections', wish);
+    },
+    show: (found) => {
       page = found.page;
       rows.show(found.items);
       nothing.hidden = found.matching > 0;
@@ -57,14 +55,14 @@ export function connections(model: Model, query: URLSearchParams): View {
       setText(position, `Page ${count(found.page)} of ${count(found.pages)}`);
       const all = plural(found.total, 'connection');
       setText(summary, found.matching === found.total ? all : `${count(found.matching)} of ${all}`);
-    } catch (error) {
-      if (mine === asked) setText(summary, (error as Refused).message);
-    }
-  }
+    },
+    told: (problem) => setText(summary, problem),
+    paused: dialogOpen,
+  });
 
   const anew = (): void => {
     page = 1;
-    void load();
+    reader.load();
   };
   search.addEventListener('input', () => {
     clearTimeout(pause);
@@ -74,16 +72,12 @@ export function connections(model: Model, query: URLSearchParams): View {
   node.addEventListener('change', anew);
   previous.addEventListener('click', () => {
     page--;
-    void load();
+    reader.load();
   });
   next.addEventListener('click', () => {
     page++;
-    void load();
+    reader.load();
   });
-  const timer = setInterval(() => {
-    if (!document.hidden && !dialogOpen()) void load();
-  }, REFRESH_MS);
-  void load();
 
   const form = h(
     'form',
@@ -122,11 +116,11 @@ export function connections(model: Model, query: URLSearchParams): View {
         node,
         model.nodes.map(({ report }) => [report.node, nameOf(report)]),
       );
+      reader.check();
     },
     leave() {
-      clearInterval(timer);
+      reader.stop();
       clearTimeout(pause);
-      asked++;
     },
   };
 }

@@ -2,7 +2,7 @@ import { channel } from './channel.js';
 import { channels } from './channels.js';
 import { connections } from './connections.js';
 import { closeDialog } from './dialog.js';
-import { empty, setState, setText } from './dom.js';
+import { empty, h, setState, setText } from './dom.js';
 import { Model } from './model.js';
 import { overview } from './overview.js';
 import type { View } from './view.js';
@@ -16,6 +16,11 @@ const main = find('#main');
 const link = find('#link');
 const notice = find('#notice');
 const mode = find('#mode');
+const again = h(
+  'button',
+  { class: 'quiet', attrs: { type: 'button' }, on: { click: () => location.reload() } },
+  'Reload',
+);
 
 const model = new Model();
 let view: View | undefined;
@@ -36,10 +41,12 @@ function draw(): void {
 }
 
 function tell(state: LinkState): void {
+  if (link.dataset.state === state) return;
   const [text, told] = STATES[state];
   setState(link, state);
   setText(link.lastElementChild!, text);
   setText(notice, told);
+  if (state === 'refused') notice.append(' ', again);
   notice.hidden = told === '';
   main.classList.toggle('old', state === 'away' || state === 'refused');
 }

@@ -4,6 +4,12 @@ import type { Finding, Hello, NodeReport, Past, Percentiles, Sample } from '../s
 export const DRAWN_SAMPLES = 150;
 /** A node that has said nothing for so long is shown as silent, ms. */
 const SILENT_MS = 7_000;
+/** After how long a node that says nothing is taken for gone, ms. */
+const FORGET_MS = 30_000;
+/** For how long a node that is gone is shown, ms. */
+const GONE_MS = 60_000;
+/** Of how many nodes that are gone the samples are kept. */
+const MAX_GONE = 256;
 /** Clocks that differ by no more intervals than this are taken for the same: reports come when they come. */
 const SAME_CLOCK = 2;
 /** Over which time the rate of a channel is taken, ms. */
@@ -13,6 +19,8 @@ const RATE_MS = 10_000;
 export interface NodeState {
   readonly report: NodeReport;
   readonly silent: boolean;
+  /** It went not long ago: it left and said so, or has said nothing since. */
+  readonly gone?: { readonly left: boolean; readonly agoMs: number };
 }
 
 /** A channel over all nodes. */
@@ -33,6 +41,8 @@ interface Entry {
   newest: number;
   /** How many intervals its clock is behind that of the page. */
   behind: number | undefined;
+  /** Where it is gone: its samples are the past of the charts. */
+  gone: { readonly left: boolean; readonly at: number } | undefined;
 }
 
 interface Track {
@@ -47,11 +57,15 @@ export class Model {
   hello: Hello | undefined;
   readonly #entries = new Map<string, Entry>();
   readonly #tracks = new Map<string, Track>();
+  #begunAt = 0;
+  /** When any node was heard. */
+  #heardAt = 0;
 
-  /** A stream begins: what was known may be over. */
+  /** A stream begins, maybe from another node. What is known stays: a node that is not heard of again is gone after a while. */
   begin(hello: Hello): void {
+    if (this.hello !== undefined && this.hello.intervalMs !== hello.intervalMs) this.#entries.clear();
     this.hello = hello;
-    this.#entries.clear();
+    this.#begunAt = performance.now();
   }
 
   past({ node, samples }: Past): void {
@@ -61,23 +75,45 @@ export class Model {
 
   report(report: NodeReport): void {
     const entry = this.#entry(report.node);
+    if (entry.report === undefined) this.#rename(entry, report);
+    if (report.sample.slot > (entry.report?.sample.slot ?? -Infinity)) {
+      this.#heardAt = entry.heardAt = performance.now(); // an old one may be told again
+      entry.gone = undefined;
+    }
     entry.report = report;
-    entry.heardAt = performance.now();
     entry.behind ??= Math.floor(Date.now() / (this.hello?.intervalMs ?? 1)) - report.sample.slot;
     this.#keep(entry, report.sample);
     for (const { name, epoch, offset } of report.channels.top) this.#track(name, epoch, offset);
+    this.#forget();
   }
 
   gone(node: string): void {
-    this.#entries.delete(node);
+    const entry = this.#entries.get(node);
+    if (entry !== undefined) entry.gone ??= { left: !isSilent(entry), at: performance.now() };
   }
 
   /** In an order that stays. */
   get nodes(): NodeState[] {
+    return this.#there
+      .flatMap((entry) => (entry.report === undefined ? [] : [{ report: entry.report, silent: isSilent(entry) }]))
+      .sort(byName);
+  }
+
+  /** The nodes that went not long ago. */
+  get goneNodes(): NodeState[] {
     const now = performance.now();
     return [...this.#entries.values()]
-      .flatMap(({ report, heardAt }) => (report === undefined ? [] : [{ report, silent: now - heardAt > SILENT_MS }]))
-      .sort((a, b) => nameOf(a.report).localeCompare(nameOf(b.report)) || (a.report.node < b.report.node ? -1 : 1));
+      .flatMap(({ report, heardAt, gone }) => {
+        if (report === undefined || gone === undefined || now - gone.at > GONE_MS) return [];
+        const { left, at } = gone;
+        return [{ report, silent: !left, gone: { left, agoMs: now - (left ? at : heardAt) } }];
+      })
+      .sort(byName);
+  }
+
+  /** Whether a node that is heard of cannot reach the broker. */
+  get brokerAway(): boolean {
+    return this.#speaking.some(({ report }) => report?.health.broker.available === false);
   }
 
   nameOfNode(id: string): string | undefined {
@@ -102,7 +138,7 @@ export class Model {
   get channels(): { total: number; listed: ChannelState[] } {
     const found = new Map<string, { pattern: string; subscribers: number; nodes: number }>();
     let total = 0;
-    for (const { report } of this.#entries.values()) {
+    for (const { report } of this.#speaking) {
       if (report === undefined) continue;
       total = Math.max(total, report.channels.total);
       for (const { name, pattern, subscribers } of report.channels.top) {
@@ -130,7 +166,7 @@ export class Model {
   /** What the nodes have counted since they started. */
   counted(name: 'refused' | 'errors' | 'closed' | 'losses' | 'throttled' | 'brokerErrors'): [string, number][] {
     const sums = new Map<string, number>();
-    for (const { report } of this.#entries.values()) {
+    for (const { report } of this.#there) {
       for (const [label, amount] of Object.entries(report?.counted[name] ?? {})) {
         if (amount > 0) sums.set(label, (sums.get(label) ?? 0) + amount);
       }
@@ -141,7 +177,7 @@ export class Model {
   /** The connections of all nodes, by transport. */
   get transports(): [string, number][] {
     const sums = new Map<string, number>();
-    for (const { report } of this.#entries.values()) {
+    for (const { report } of this.#speaking) {
       for (const [name, amount] of Object.entries(report?.connections ?? {})) {
         sums.set(name, (sums.get(name) ?? 0) + amount);
       }
@@ -152,7 +188,7 @@ export class Model {
   /** What falls short, and on which nodes. */
   get findings(): Map<string, { finding: Finding; nodes: string[] }[]> {
     const found = new Map<string, { finding: Finding; nodes: string[] }[]>();
-    for (const { report } of this.#entries.values()) {
+    for (const { report } of this.#there) {
       for (const finding of report?.findings ?? []) {
         const list = found.get(finding.check) ?? [];
         found.set(finding.check, list);
@@ -164,16 +200,25 @@ export class Model {
     return found;
   }
 
+  get #there(): Entry[] {
+    return [...this.#entries.values()].filter(({ gone }) => gone === undefined);
+  }
+
+  /** Those that say what is now, or did at last: peers of those that are silent may be with these by now. */
+  get #speaking(): Entry[] {
+    return this.#there.filter(({ heardAt }) => this.#heardAt - heardAt <= SILENT_MS);
+  }
+
   #slots(read: (samples: readonly Sample[]) => number | undefined): (number | undefined)[] {
     const entries = [...this.#entries.values()].filter(({ samples }) => samples.size > 0);
     const first = entries[0]?.behind ?? 0;
-    const lines = entries.map(({ samples, newest, behind = first }) => {
+    const lines = entries.map(({ samples, newest, behind = first, gone }) => {
       const shift = Math.abs(behind - first) <= SAME_CLOCK ? 0 : behind - first;
-      return { samples, newest: newest + shift, shift };
+      return { samples, newest: newest + shift, shift, waited: gone === undefined };
     });
     const last = Math.max(...lines.map(({ newest }) => newest));
     // The newest slot is drawn once every node that speaks has told it.
-    const end = lines.every(({ newest }) => newest === last || newest < last - 2) ? last : last - 1;
+    const end = lines.every(({ newest, waited }) => !waited || newest === last || newest < last - 2) ? last : last - 1;
     return Array.from({ length: DRAWN_SAMPLES }, (_, i) => {
       const slot = end - DRAWN_SAMPLES + 1 + i;
       const there = lines.flatMap(({ samples, shift }) => samples.get(slot - shift) ?? []);
@@ -185,10 +230,37 @@ export class Model {
     let entry = this.#entries.get(node);
     if (entry === undefined) {
       const heardAt = performance.now();
-      entry = { report: undefined, heardAt, samples: new Map(), newest: -Infinity, behind: undefined };
+      entry = { report: undefined, heardAt, samples: new Map(), newest: -Infinity, behind: undefined, gone: undefined };
       this.#entries.set(node, entry);
     }
     return entry;
+  }
+
+  /** A node that was taken for dead goes on by another name, and tells its samples by that: they count once. */
+  #rename(entry: Entry, report: NodeReport): void {
+    const intervalMs = this.hello?.intervalMs ?? 1;
+    const startOf = ({ sample, uptimeMs }: NodeReport): number => sample.slot - uptimeMs / intervalMs;
+    for (const [node, other] of this.#entries) {
+      if (other.report === undefined || (other.gone === undefined && !isSilent(other))) continue;
+      if (nameOf(other.report) !== nameOf(report)) continue;
+      if (Math.abs(startOf(other.report) - startOf(report)) > SAME_CLOCK) continue;
+      for (const [slot, sample] of other.samples) if (!entry.samples.has(slot)) this.#keep(entry, sample);
+      this.#entries.delete(node);
+    }
+  }
+
+  /** Nodes that fell silent are gone; of those that are gone, the samples stay for as long as they are drawn. */
+  #forget(): void {
+    const now = performance.now();
+    const reachMs = DRAWN_SAMPLES * (this.hello?.intervalMs ?? 1);
+    const gone: string[] = [];
+    for (const [node, entry] of this.#entries) {
+      if (entry.gone === undefined && now - Math.max(entry.heardAt, this.#begunAt) > FORGET_MS) this.gone(node);
+      if (entry.gone === undefined) continue;
+      if (now - entry.gone.at > reachMs) this.#entries.delete(node);
+      else gone.push(node);
+    }
+    for (const node of gone.slice(0, -MAX_GONE)) this.#entries.delete(node);
   }
 
   #keep(entry: Entry, sample: Sample): void {
@@ -209,6 +281,14 @@ export class Model {
     while (points.length > 2 && at - points[1]!.at >= RATE_MS) points.shift();
     if (this.#tracks.size > 2_000) this.#tracks.delete(this.#tracks.keys().next().value!);
   }
+}
+
+function isSilent({ heardAt }: Entry): boolean {
+  return performance.now() - heardAt > SILENT_MS;
+}
+
+function byName(a: NodeState, b: NodeState): number {
+  return nameOf(a.report).localeCompare(nameOf(b.report)) || (a.report.node < b.report.node ? -1 : 1);
 }
 
 export function nameOf({ host, pid }: NodeReport): string {

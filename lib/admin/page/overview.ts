@@ -76,7 +76,7 @@ export function overview(model: Model): View {
   return {
     element,
     show() {
-      const { nodes: all } = model;
+      const { nodes: all, goneNodes } = model;
       const now = (values: readonly (number | undefined)[]): number => values.findLast((v) => v !== undefined) ?? 0;
       const sums = {
         received: model.sums('received'),
@@ -91,7 +91,9 @@ export function overview(model: Model): View {
       const open = transports.reduce((sum, [, amount]) => sum + amount, 0);
       const well = all.filter(({ report, silent }) => !silent && report.health.status === 'up' && report.health.ready);
       tiles.connections.show(count(open), transports.map(([name, amount]) => `${count(amount)} ${name}`).join(' · '));
-      tiles.nodes.show(count(all.length), well.length === all.length ? 'all well' : `${well.length} well`);
+      const gone = goneNodes.length === 0 ? '' : ` · ${goneNodes.length} gone`;
+      const allWell = well.length === all.length && gone === '';
+      tiles.nodes.show(count(all.length), allWell ? 'all well' : `${well.length} well${gone}`);
       const { total } = model.channels;
       tiles.published.show(rate(now(sums.published)), `${plural(total, 'channel')} followed`);
       tiles.delivered.show(rate(now(sums.delivered)), bytesWaiting(all));
@@ -120,7 +122,7 @@ export function overview(model: Model): View {
         { name: 'errors', values: sums.errors },
         { name: 'refused', values: sums.refused },
       ]);
-      nodeCards.show(all);
+      nodeCards.show([...all, ...goneNodes]);
       errors.show(model.counted('errors'));
       refusals.show(model.counted('refused'));
       ends.show(model.counted('closed'));
@@ -144,27 +146,23 @@ function nodeCard(): { element: HTMLElement; update: (state: NodeState) => void 
   const facts = new Map(
     ['Connections', 'Broker', 'Event loop', 'Memory', 'Uptime', 'Version'].map((name) => [name, h('dd')]),
   );
-  const element = h(
-    'article',
-    'node',
-    h('header', {}, h('div', 'name', title, id), status),
-    why,
-    h('dl', {}, ...[...facts].map(([name, dd]) => h('div', {}, h('dt', {}, name), dd))),
-  );
+  const list = h('dl', {}, ...[...facts].map(([name, dd]) => h('div', {}, h('dt', {}, name), dd)));
+  const element = h('article', 'node', h('header', {}, h('div', 'name', title, id), status), why, list);
   const set = (name: string, text: string): void => setText(facts.get(name)!, text);
   return {
     element,
-    update({ report, silent }) {
+    update({ report, silent, gone }) {
       const { health } = report;
       setText(title, nameOf(report));
       setText(id, report.node.slice(0, 8));
       id.title = report.node;
       const draining = health.status !== 'down' && !health.ready;
-      const state = silent ? 'silent' : draining ? 'draining' : health.status;
+      const state = silent ? 'silent' : gone ? 'gone' : draining ? 'draining' : health.status;
       setState(status, state);
-      setText(status.lastElementChild!, state);
-      setText(why, reasonsOf(report.health.reasons, silent));
+      setText(status.lastElementChild!, gone ? 'gone' : state);
+      setText(why, gone ? farewellOf(gone) : reasonsOf(health.reasons, silent));
       why.hidden = why.textContent === '';
+      list.hidden = gone !== undefined;
       const open = Object.entries(report.connections);
       const total = open.reduce((sum, [, amount]) => sum + amount, 0);
       const kinds = open.map(([name, amount]) => `${count(amount)} ${name}`).join(', ');
@@ -176,6 +174,10 @@ function nodeCard(): { element: HTMLElement; update: (state: NodeState) => void 
       set('Version', `${report.version}, Node ${report.runtime.replace(/^v/, '')}`);
     },
   };
+}
+
+function farewellOf({ left, agoMs }: { left: boolean; agoMs: number }): string {
+  return left ? `It left ${duration(agoMs)} ago.` : `It has said nothing for ${duration(agoMs)}.`;
 }
 
 function reasonsOf(reasons: readonly string[], silent: boolean): string {

@@ -7,10 +7,15 @@ const BASE = location.pathname.replace(/\/+$/, '');
 const AGAIN_MS = 3_000;
 /** After how many intervals without a word a stream is given up: its link may have broken unnoticed. */
 const SILENT_INTERVALS = 5;
+/** An answer that takes longer is not waited for: its link may have broken unnoticed, ms. */
+const ANSWER_MS = 20_000;
 /** A stream that is back sooner was renewed, and nothing is wrong, ms. */
 const RENEWAL_MS = 2_500;
 
 export type LinkState = 'connecting' | 'live' | 'away' | 'refused';
+
+/** Somebody was not let in. */
+let doubted: () => void = () => undefined;
 
 /** What the server answered instead of what was asked for. */
 export class Refused extends Error {
@@ -29,7 +34,8 @@ interface Answer {
 
 /** Asks the server. Rejects with a {@link Refused}. */
 export async function ask<T>(path: string, query: Readonly<Record<string, string>> = {}): Promise<T> {
-  return request<T>(`${BASE}/${path}?${new URLSearchParams(query).toString()}`, {});
+  const url = `${BASE}/${path}?${new URLSearchParams(query).toString()}`;
+  return request<T>(url, { signal: AbortSignal.timeout(ANSWER_MS) });
 }
 
 /** Has the server do something. Rejects with a {@link Refused}. */
@@ -41,14 +47,22 @@ export async function act<T>(path: string, body: unknown): Promise<T> {
 async function request<T>(url: string, init: RequestInit): Promise<T> {
   let response: Response;
   try {
-    response = await fetch(url, { ...init, redirect: 'error' });
+    response = await fetch(url, { ...init, redirect: 'manual' });
   } catch {
     throw new Refused(0, 'unreachable', 'The server cannot be reached');
   }
+  const status = statusOf(response);
+  if (status === 401 || status === 403) doubted();
+  if (status === 401) throw new Refused(status, 'unauthorized', 'You are not let in any more.');
   const answer = (await response.json().catch(() => undefined)) as (T & Answer) | undefined;
   if (response.ok && answer !== undefined) return answer;
-  const { code = 'unknown', message = `The server answered ${response.status}` } = answer?.error ?? {};
-  throw new Refused(response.status, code, message);
+  const { code = 'unknown', message = `The server answered ${status}` } = answer?.error ?? {};
+  throw new Refused(status, code, message);
+}
+
+/** One that leads elsewhere leads to where one signs in. */
+function statusOf({ type, status }: Response): number {
+  return type === 'opaqueredirect' ? 401 : status;
 }
 
 /** A stream of a channel's publications; the returned function ends it. */
@@ -75,7 +89,9 @@ export class Wire {
     private readonly model: Model,
     private readonly changed: () => void,
     private readonly told: (state: LinkState) => void,
-  ) {}
+  ) {
+    doubted = () => void this.#doubt();
+  }
 
   open(): void {
     const { model } = this;
@@ -116,14 +132,28 @@ export class Wire {
 
   /** An EventSource does not tell why it was refused, and does not come back. */
   async #refused(source: EventSource): Promise<void> {
-    const status = await fetch(location.pathname, { method: 'HEAD', redirect: 'manual' }).then(
-      (response) => (response.type === 'opaqueredirect' ? 401 : response.status),
-      () => 0,
-    );
-    if (this.#source !== source) return;
+    const refused = await isRefused();
+    if (this.#source === source) this.#rest(refused ? 'refused' : 'away');
+  }
+
+  /** A stream that is open lives on after its cookie has ended. */
+  async #doubt(): Promise<void> {
+    const source = this.#source;
+    if ((await isRefused()) && this.#source === source && source?.readyState === EventSource.OPEN) {
+      this.#rest('refused');
+    }
+  }
+
+  #rest(state: 'refused' | 'away'): void {
+    this.#source?.close();
     clearTimeout(this.#worry);
     this.#worry = undefined;
-    this.told(status === 401 || status === 403 ? 'refused' : 'away');
+    this.told(state);
     setTimeout(() => this.open(), AGAIN_MS);
   }
+}
+
+async function isRefused(): Promise<boolean> {
+  const status = await fetch(location.pathname, { method: 'HEAD', redirect: 'manual' }).then(statusOf, () => 0);
+  return status === 401 || status === 403;
 }

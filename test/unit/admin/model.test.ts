@@ -12,13 +12,15 @@ function sample(slot: number, values: Partial<Sample> = {}): Sample {
 /** What the page reads of a report. */
 function report(node: string, values: Partial<NodeReport> & { sample: Sample }): NodeReport {
   const counted = { errors: {}, refused: {}, closed: {} };
-  const rest = { host: 'host', pid: 1, connections: {}, counted, channels: { total: 0, top: [] }, findings: [] };
-  return { node, ...rest, ...values } as unknown as NodeReport;
+  const health = { broker: { available: true } };
+  const rest = { host: 'host', pid: 1, uptimeMs: 0, connections: {}, counted, health, findings: [] };
+  return { node, ...rest, channels: { total: 0, top: [] }, ...values } as unknown as NodeReport;
 }
 
 describe('what the page knows', () => {
   let model: Model;
   let now: number;
+  const hello = { node: 'a', readOnly: true, version: '0', intervalMs: INTERVAL_MS, checks: [] };
   const slotNow = (): number => Math.floor(now / INTERVAL_MS);
 
   beforeEach(() => {
@@ -26,7 +28,7 @@ describe('what the page knows', () => {
     jest.spyOn(Date, 'now').mockImplementation(() => now);
     jest.spyOn(performance, 'now').mockImplementation(() => now);
     model = new Model();
-    model.begin({ node: 'a', readOnly: true, version: '0', intervalMs: INTERVAL_MS, checks: [] });
+    model.begin(hello);
   });
 
   afterEach(() => {
@@ -125,5 +127,165 @@ describe('what the page knows', () => {
       ['forbidden', 3],
       ['internal', 1],
     ]);
+  });
+
+  describe('of nodes that go', () => {
+    const tell = (node: string, pid: number, open = 3, values: Partial<NodeReport> = {}): void =>
+      model.report(
+        report(node, {
+          pid,
+          uptimeMs: now - 500_000,
+          connections: { sse: open },
+          sample: sample(slotNow(), { connections: open }),
+          ...values,
+        }),
+      );
+    /** Both nodes tell what they do, so many times. */
+    const pass = (times: number, each: () => void): void => {
+      for (let i = 0; i < times; i++) {
+        now += INTERVAL_MS;
+        each();
+      }
+    };
+    const both = (): void => {
+      tell('a', 1);
+      tell('b', 2);
+    };
+
+    it('keeps what they did, as what it was then, and counts them no more', () => {
+      pass(10, both);
+      model.gone('b');
+      expect(model.nodes.map(({ report: { node } }) => node)).toEqual(['a']);
+      expect(model.transports).toEqual([['sse', 3]]);
+      pass(2, () => tell('a', 1, 6));
+      expect(connections(12)).toEqual(Array(12).fill(6));
+      expect(model.transports).toEqual([['sse', 6]]);
+    });
+
+    it('shows for a minute that one left, and one that says nothing any more', () => {
+      pass(3, both);
+      now += 1_000;
+      model.gone('b');
+      now += 1_000;
+      expect(model.goneNodes).toMatchObject([
+        { report: { node: 'b' }, silent: false, gone: { left: true, agoMs: 1_000 } },
+      ]);
+      pass(4, () => tell('c', 3));
+      expect(model.nodes.map(({ report: { node }, silent }) => [node, silent])).toEqual([
+        ['a', true],
+        ['c', false],
+      ]);
+      expect(model.transports).toEqual([['sse', 3]]); // those of the silent one may be with the other by now
+      pass(12, () => tell('c', 3));
+      expect(model.nodes.map(({ report: { node } }) => node)).toEqual(['c']);
+      expect(model.goneNodes.map(({ report: { node }, gone }) => [node, gone?.left])).toEqual([
+        ['a', false],
+        ['b', true],
+      ]);
+      pass(31, () => tell('c', 3));
+      expect(model.goneNodes).toEqual([]);
+    });
+
+    it('takes the word of the server for it that one fell silent', () => {
+      pass(3, both);
+      pass(5, () => tell('a', 1));
+      model.gone('b');
+      expect(model.goneNodes).toMatchObject([{ report: { node: 'b' }, gone: { left: false, agoMs: 10_000 } }]);
+    });
+
+    it('goes on with what it has when the stream comes back from another node', () => {
+      pass(10, both);
+      model.begin({ ...hello, node: 'b' });
+      model.past({ format: 1, node: 'b', samples: [sample(slotNow() - 1, { connections: 3 })] });
+      tell('b', 2);
+      expect(connections(10)).toEqual(Array(10).fill(6));
+      pass(16, () => tell('b', 2, 6));
+      expect(model.nodes.map(({ report: { node } }) => node)).toEqual(['b']);
+      expect(model.goneNodes.map(({ report: { node } }) => node)).toEqual(['a']);
+      expect(connections(26)).toEqual(Array(26).fill(6));
+    });
+
+    it('does not take those for gone that it could not hear itself', () => {
+      pass(3, both);
+      now += 300_000;
+      model.begin({ ...hello, node: 'b' });
+      tell('b', 2);
+      expect(model.nodes.map(({ report: { node }, silent }) => [node, silent])).toEqual([
+        ['a', true],
+        ['b', false],
+      ]);
+      tell('a', 1);
+      expect(model.nodes.map(({ silent }) => silent)).toEqual([false, false]);
+    });
+
+    it('has one back that speaks again, once, and not for what it said before', () => {
+      pass(3, both);
+      const samples = [sample(slotNow() - 1, { connections: 3 }), sample(slotNow(), { connections: 3 })];
+      model.gone('b');
+      model.past({ format: 1, node: 'b', samples });
+      tell('b', 2); // as a node keeps it for those who begin to watch
+      expect(model.nodes).toHaveLength(1);
+      pass(1, both);
+      expect(model.nodes).toHaveLength(2);
+      expect(model.goneNodes).toEqual([]);
+      expect(connections(4)).toEqual([6, 6, 6, 6]);
+    });
+
+    it('counts one once that goes on by another name', () => {
+      pass(5, both);
+      pass(5, () => tell('a', 1));
+      const slots = Array.from({ length: 10 }, (_, i) => slotNow() - 9 + i);
+      model.past({ format: 1, node: 'b2', samples: slots.map((slot) => sample(slot, { connections: 3 })) });
+      tell('b2', 2);
+      expect(model.nodes.map(({ report: { node } }) => node)).toEqual(['a', 'b2']);
+      expect(model.goneNodes).toEqual([]);
+      expect(connections(10)).toEqual(Array(10).fill(6));
+    });
+
+    it('takes a process for another one that has the same name and started later', () => {
+      pass(5, both);
+      model.gone('b');
+      pass(5, () => {
+        tell('a', 1);
+        tell('c', 2, 3, { uptimeMs: 1_000 });
+      });
+      expect(model.goneNodes.map(({ report: { node } }) => node)).toEqual(['b']);
+      expect(connections(10)).toEqual(Array(10).fill(6));
+    });
+
+    it('keeps what they did for as long as it is drawn', () => {
+      tell('b', 2);
+      model.gone('b');
+      pass(DRAWN_SAMPLES - 1, () => tell('a', 1));
+      expect(connections(DRAWN_SAMPLES)[0]).toBe(3);
+      expect(model.nameOfNode('b')).toBe('host:2');
+      pass(2, () => tell('a', 1));
+      expect(model.nameOfNode('b')).toBeUndefined();
+    });
+
+    it('keeps what a bounded number of them did', () => {
+      for (let pid = 0; pid < 300; pid++) {
+        tell(`node ${pid}`, pid, 1);
+        model.gone(`node ${pid}`);
+      }
+      tell('a', 1, 0);
+      expect(model.goneNodes).toHaveLength(256);
+      expect(connections(1)).toEqual([256]);
+    });
+  });
+
+  it('knows that the broker is away, from a node that is heard of', () => {
+    const health = (available: boolean): Partial<NodeReport> =>
+      ({ health: { broker: { name: 'redis', available } } }) as Partial<NodeReport>;
+    const tell = (available: boolean): void =>
+      model.report(report('a', { sample: sample(slotNow()), ...health(available) }));
+    tell(true);
+    expect(model.brokerAway).toBe(false);
+    now += INTERVAL_MS;
+    tell(false);
+    expect(model.brokerAway).toBe(true);
+    now += INTERVAL_MS;
+    tell(true);
+    expect(model.brokerAway).toBe(false);
   });
 });
