@@ -382,8 +382,10 @@ describe.each(platforms)('the admin page on $name', (platform) => {
   it('shows itself on a node that drains, and takes nobody who would have to go again', async () => {
     const app = await start();
     const watch = await Watch.open(app, 'stream');
+    const { node } = await watch.first<Hello>('hello');
     await app.app.get(Hub).drain();
     await until(() => watch.ended, 'the end of the stream');
+    expect(await watch.first<{ node: string }>('gone')).toEqual({ node });
     expect(await told(get(app, '/stream'))).toMatchObject({ status: 503, error: { code: 'draining' } });
     expect((await get(app, '')).status).toBe(200);
   });
