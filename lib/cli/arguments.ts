@@ -6,6 +6,7 @@ export class UsageError extends Error {}
 /** An option of a command. */
 interface OptionHelp {
   readonly type: 'string' | 'boolean';
+  readonly short?: string;
   /** How its value is called in the usage. */
   readonly value?: string;
   readonly what: string;
@@ -29,10 +30,12 @@ export interface Arguments {
   readonly flag: (name: string) => boolean;
   /** An option that is a number from `least` on. Throws {@link UsageError}. */
   readonly number: (name: string, least: number) => number;
+  /** The same of a whole number. */
+  readonly count: (name: string, least: number) => number;
 }
 
 /** Options that every command has. */
-export const COMMON: CommandHelp['options'] = {
+const COMMON: CommandHelp['options'] = {
   url: {
     type: 'string',
     value: 'URL',
@@ -44,15 +47,21 @@ export const COMMON: CommandHelp['options'] = {
     value: 'TOKEN',
     what: 'a token to connect with; better REALTIME_TOKEN, which ps does not show',
   },
+  help: { type: 'boolean', short: 'h', what: 'this text' },
+};
+
+/** The option of commands that are a client. */
+export const TRANSPORT: CommandHelp['options'] = {
   transport: { type: 'string', value: 'NAME', what: 'websocket, sse or long-polling; as it is best by default' },
-  help: { type: 'boolean', what: 'this text' },
 };
 
 /** Reads the arguments of a command. Throws {@link UsageError}. */
 export function parse(command: CommandHelp, args: readonly string[], env: NodeJS.ProcessEnv): Arguments {
   const options = { ...command.options, ...COMMON };
   const config: NonNullable<ParseArgsConfig['options']> = {};
-  for (const [name, { type }] of Object.entries(options)) config[name] = { type };
+  for (const [name, { type, short }] of Object.entries(options)) {
+    config[name] = short === undefined ? { type } : { type, short };
+  }
   let parsed: { values: Record<string, unknown>; positionals: string[] };
   try {
     parsed = parseArgs({ args: [...args], options: config, allowPositionals: true });
@@ -70,15 +79,17 @@ export function parse(command: CommandHelp, args: readonly string[], env: NodeJS
   };
   const text = (name: string): string | undefined =>
     (values[name] as string | undefined) ?? fromEnvironment[name] ?? options[name]?.initial;
+  const numberOf = (name: string, smallest: number, isOne: (value: number) => boolean, what: string): number => {
+    const value = Number(text(name));
+    if (isOne(value) && value >= smallest) return value;
+    throw new UsageError(`--${name} is a ${what} from ${smallest}, not "${text(name)}"`);
+  };
   return {
     positionals,
     text,
     flag: (name) => values[name] === true,
-    number: (name, smallest) => {
-      const value = Number(text(name));
-      if (Number.isFinite(value) && value >= smallest) return value;
-      throw new UsageError(`--${name} is a number from ${smallest}, not "${text(name)}"`);
-    },
+    number: (name, smallest) => numberOf(name, smallest, Number.isFinite, 'number'),
+    count: (name, smallest) => numberOf(name, smallest, Number.isSafeInteger, 'whole number'),
   };
 }
 

@@ -1,5 +1,6 @@
 import type { RealtimeClient } from '../client/client.js';
-import { jsonOrText, makeClient, pause, within, type Command, type Terminal } from './command.js';
+import { TRANSPORT } from './arguments.js';
+import { jsonOrText, makeClient, pause, reaching, within, type Command, type Terminal } from './command.js';
 import { Deliveries } from './deliveries.js';
 import { describeTimes } from './histogram.js';
 
@@ -12,6 +13,7 @@ export const bench: Command = {
   parameters: ['CHANNEL'],
   what: 'Opens connections, publishes to them, and tells how long both took.\nEach subscribes to the channel; the first one publishes, so the channel has to let peers publish. The limits of the server count: handshakes and connections of this address are limited by default.',
   options: {
+    ...TRANSPORT,
     connections: { type: 'string', value: 'N', what: 'how many connections', initial: '100' },
     'open-rate': { type: 'string', value: 'N', what: 'connections that are opened per second', initial: '50' },
     messages: { type: 'string', value: 'N', what: 'publications; 0 for connections only', initial: '50' },
@@ -20,9 +22,9 @@ export const bench: Command = {
     data: { type: 'string', value: 'JSON', what: 'its data', initial: '{"text":"bench"}' },
   },
   async run(args, terminal) {
-    const connections = args.number('connections', 1);
+    const connections = args.count('connections', 1);
     const openRate = args.number('open-rate', 0.1);
-    const messages = args.number('messages', 0);
+    const messages = args.count('messages', 0);
     const rate = args.number('rate', 0.1);
     const [name] = args.positionals;
     const clients: RealtimeClient[] = [];
@@ -37,7 +39,7 @@ export const bench: Command = {
         channel.on('error', () => undefined); // told by subscribe()
         channel.on('lost', () => told.add('publications were lost'));
         channel.on('*', (_data, { position }) => deliveries.arrived(position, performance.now()));
-        await within(WITHIN_MS, channel.subscribe());
+        await within(WITHIN_MS, reaching(client, channel.subscribe()));
       });
       report(terminal, `${openings.times.length} of ${connections} connections were subscribed`, openings.times);
       let failed = openings.failures;

@@ -51,7 +51,7 @@ const CLEANING_MS = 1_000;
 export async function runCli([name, ...rest]: readonly string[], surroundings: Surroundings): Promise<number> {
   const command = COMMANDS.find((one) => one.name === name);
   if (command === undefined) {
-    const asked = name === undefined || name === 'help' || name === '--help';
+    const asked = name === undefined || ['help', '--help', '-h'].includes(name);
     (asked ? surroundings.stdout : surroundings.stderr).write(
       asked ? overview() : `No command "${name}"\n\n${overview()}`,
     );

@@ -58,6 +58,29 @@ export function makeClient(args: Arguments, options: ClientOptions = {}): Realti
   });
 }
 
+/** How long a hub may take to let a client in for the first time, ms. */
+const REACH_MS = 10_000;
+
+/** What a client does; rejects with why its attempts fail where it has not been let in for {@link REACH_MS}. */
+export async function reaching<T>(client: RealtimeClient, work: Promise<T>): Promise<T> {
+  let why = 'no answer';
+  let timer: NodeJS.Timeout | undefined;
+  const unreached = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`the hub cannot be reached: ${why}`)), REACH_MS);
+  });
+  const forget = client.on('state', (state, { reason }) => {
+    if (state === 'open') clearTimeout(timer);
+    if (reason !== undefined && reason !== '') why = reason;
+  });
+  if (client.state === 'open') clearTimeout(timer);
+  try {
+    return await Promise.race([work, unreached]);
+  } finally {
+    clearTimeout(timer);
+    forget();
+  }
+}
+
 /** Reads JSON; what is none is text. */
 export function jsonOrText(text: string): unknown {
   try {

@@ -17,6 +17,8 @@ interface Patient {
   readonly headers: Record<string, string>;
   /** A channel that may be read. */
   readonly channel: string | undefined;
+  /** Where the pages are. */
+  readonly origin: string;
   readonly idleMs: number;
   /** Aborts when the user has had enough. */
   readonly signal: AbortSignal;
@@ -35,18 +37,21 @@ const LOCAL = /^(localhost|127\.|\[::1\]|.*\.localhost$)/;
 export const doctor: Command = {
   name: 'doctor',
   parameters: [],
-  what: 'Checks from outside what a hub and the proxies before it do.\nUpgrades pass, event streams come unbuffered, polls are held, idle connections stay. Exit code 1 where one does not.',
+  what: 'Checks from outside what a hub and the proxies before it do.\nUpgrades pass, event streams come unbuffered, polls are held, idle connections stay. Exit code 1 where one does not, or nothing could be checked.',
   options: {
-    channel: { type: 'string', value: 'NAME', what: 'a channel that may be read, for the checks of streams' },
+    channel: { type: 'string', value: 'NAME', what: 'a quiet channel that may be read, for the checks of streams' },
+    origin: { type: 'string', value: 'URL', what: 'where the pages are; the host of the hub by default' },
     idle: { type: 'string', value: 'SECONDS', what: 'how long connections are kept idle', initial: '40' },
     json: { type: 'boolean', what: 'as JSON' },
   },
   async run(args, { out, progress, signal }) {
     const idleMs = args.number('idle', 0) * 1_000;
+    const url = urlOf(args);
     const patient: Patient = {
-      url: urlOf(args),
+      url,
       headers: credentialsOf(args),
       channel: args.text('channel'),
+      origin: args.text('origin') ?? url.origin,
       idleMs,
       signal,
     };
@@ -56,16 +61,19 @@ export const doctor: Command = {
     if (first.every(({ state }) => state !== 'failure')) {
       progress(`${idleMs / 1_000} s of silence …`);
       findings.push(
-        ...(await Promise.all([webSocket, foreignOrigin, eventStream, polling].map((check) => check(patient)))).flat(),
+        ...(await Promise.all([webSocket, origins, eventStream, polling].map((check) => check(patient)))).flat(),
       );
     }
     if (signal.aborted) return 1;
     if (args.flag('json')) out(JSON.stringify(findings));
     else for (const finding of findings) out(describe(finding));
-    return findings.some(({ state }) => state === 'failure') ? 1 : 0;
+    const passes = findings.some(({ check, state }) => WIRES.includes(check) && state === 'ok');
+    return passes && findings.every(({ state }) => state !== 'failure') ? 0 : 1;
   },
 };
 
+/** The checks by which something passes. */
+const WIRES = ['websocket', 'event stream', 'long polling'];
 const MARKS = { ok: 'ok     ', warning: 'warning', failure: 'FAILED ', unknown: '?      ' } as const;
 
 function describe({ check, state, message, fix }: Finding): string {
@@ -86,7 +94,10 @@ async function endpoint({ url, headers, signal }: Patient): Promise<Finding[]> {
   if (response.status === 426) {
     findings.push({ check, state: 'ok', message: `${url.href} is a hub` });
   } else {
-    const fix = 'Name the path of the module (`path`, /realtime by default), and have the proxy pass it as it is.';
+    const away = response.status >= 502 && response.status <= 504;
+    const fix = away
+      ? 'A proxy does not reach the hub: see whether it runs, and where the proxy looks for it.'
+      : 'Name the path of the module (`path`, /realtime by default), and have the proxy pass it as it is.';
     findings.push({ check, state: 'failure', message: `${url.href} answers ${response.status}, no hub's 426`, fix });
   }
   if (url.protocol === 'http:' && !LOCAL.test(url.hostname)) {
@@ -134,26 +145,33 @@ async function webSocket({ url, headers, idleMs, signal }: Patient): Promise<Fin
   ];
 }
 
-/** Whether pages of any host may connect. */
-async function foreignOrigin({ url, headers, signal }: Patient): Promise<Finding[]> {
+/** Whether pages of any host may connect, and those of the application. */
+async function origins(patient: Patient): Promise<Finding[]> {
   const check = 'origin';
-  const attempt = new Attempt({ url, headers: { ...headers, Origin: FOREIGN }, signal, withinMs: WITHIN_MS });
+  const [foreign, own] = await Promise.all([FOREIGN, patient.origin].map((origin) => comeFrom(patient, origin)));
+  if (foreign === 'let in') {
+    const fix = 'Name the hosts of your pages in `origins`; with cookies as credentials this is needed.';
+    return [{ check, state: 'warning', message: 'pages of any host may connect', fix }];
+  }
+  if (foreign !== 'refused') return [{ check, state: 'unknown', message: foreign! }];
+  if (own !== 'refused') return [{ check, state: 'ok', message: 'pages of other hosts are refused' }];
+  const message = `pages of ${patient.origin} are refused like those of other hosts`;
+  const fix = 'Where yours are there, have the proxy keep Host, or name them in `origins`; else say where by --origin.';
+  return [{ check, state: 'warning', message, fix }];
+}
+
+/** What becomes of a page of an origin; in words where it is not for its origin. */
+async function comeFrom({ url, headers, signal }: Patient, origin: string): Promise<string> {
+  const attempt = new Attempt({ url, headers: { ...headers, Origin: origin }, signal, withinMs: WITHIN_MS });
   await attempt.begin();
   const { status, over, disconnect, greeted, code, error } = attempt;
   attempt.end();
-  if (status === 403 || disconnect?.reason === 'origin_refused') {
-    return [{ check, state: 'ok', message: 'pages of other hosts are refused' }];
-  }
+  if (status === 403 || disconnect?.reason === 'origin_refused') return 'refused';
   if (!greeted && disconnect !== undefined) {
-    const message = `the hub refuses for another reason: ${disconnect.code} ${disconnect.reason}`;
-    return [{ check, state: 'unknown', message }];
+    return `the hub refuses for another reason: ${disconnect.code} ${disconnect.reason}`;
   }
-  if (!greeted && over) {
-    const how = status ?? (error === undefined ? `closed with ${code}` : reason(error));
-    return [{ check, state: 'unknown', message: `an upgrade is not answered by the hub: ${how}` }];
-  }
-  const fix = 'Name the hosts of your pages in `origins`; with cookies as credentials this is needed.';
-  return [{ check, state: 'warning', message: 'pages of any host may connect', fix }];
+  if (greeted || !over) return 'let in';
+  return `an upgrade is not answered by the hub: ${status ?? (error === undefined ? `closed with ${code}` : reason(error))}`;
 }
 
 /** Whether a stream arrives as it is written, and whether an idle one stays. */
@@ -213,10 +231,14 @@ async function eventStream({ url, headers, channel, idleMs, signal }: Patient): 
         fix,
       });
     }
-    const whole = await Promise.race([readToEnd(reader), pause(idleMs, ended)]);
-    if (whole === true) {
+    const rest = new Rest(reader);
+    await Promise.race([rest.end, pause(idleMs, ended)]);
+    if (rest.over) {
       const fix = 'Raise the read timeout of the proxy above `heartbeat.intervalMs`, or lower that.';
       findings.push({ check, state: 'failure', message: `an idle stream ends within ${idleMs / 1_000} s`, fix });
+    } else if (rest.events) {
+      const message = `first event after ${ms} ms; whether an idle stream stays is not known, as events came`;
+      findings.push({ check, state: 'unknown', message, fix: 'Name a quiet channel by --channel.' });
     } else {
       findings.push({ check, state: 'ok', message: `first event after ${ms} ms, and open after ${idleMs / 1_000} s` });
     }
@@ -226,13 +248,25 @@ async function eventStream({ url, headers, channel, idleMs, signal }: Patient): 
   }
 }
 
-async function readToEnd(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<true> {
-  try {
-    while (!(await reader.read()).done);
-  } catch {
-    // broken is ended
+/** What follows the first event of a stream. */
+class Rest {
+  over = false;
+  /** Whether more came than signs of life. */
+  events = false;
+  readonly end: Promise<void>;
+
+  constructor(reader: ReadableStreamDefaultReader<Uint8Array>) {
+    this.end = this.#read(reader)
+      .catch(() => undefined) // broken is ended
+      .finally(() => (this.over = true));
   }
-  return true;
+
+  async #read(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
+    const decoder = new TextDecoder();
+    for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
+      this.events ||= /^(data|event):/m.test(decoder.decode(value, { stream: true }));
+    }
+  }
 }
 
 /** Whether a poll is held until the hub answers it. */

@@ -1,4 +1,5 @@
-import { jsonOrText, makeClient, type Command } from './command.js';
+import { TRANSPORT } from './arguments.js';
+import { jsonOrText, makeClient, reaching, type Command } from './command.js';
 
 /** `publish`: one publication. */
 export const publish: Command = {
@@ -6,6 +7,7 @@ export const publish: Command = {
   parameters: ['CHANNEL', 'EVENT', '[DATA]'],
   what: 'Publishes an event to a channel, as a peer does: the channel has to let peers publish.\nDATA is JSON; what is none is text. Prints the position.',
   options: {
+    ...TRANSPORT,
     key: { type: 'string', value: 'KEY', what: 'publishing twice with one key makes one publication' },
   },
   async run(args, { out, signal }) {
@@ -14,9 +16,8 @@ export const publish: Command = {
     const client = makeClient(args);
     signal.addEventListener('abort', () => client.close());
     try {
-      const position = await client
-        .channel(name!)
-        .publish(event!, jsonOrText(data), { timeoutMs: 15_000, ...(key === undefined ? {} : { key }) });
+      const options = { timeoutMs: 15_000, ...(key === undefined ? {} : { key }) };
+      const position = await reaching(client, client.channel(name!).publish(event!, jsonOrText(data), options));
       out(position ?? 'nothing was published: the hook of the channel decided so');
       return 0;
     } finally {

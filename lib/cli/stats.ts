@@ -92,16 +92,22 @@ function pageOf(headers: Headers, text: string): Page {
   };
 }
 
-/** What grows per second of the time between two pages of a node; all else as it is on the second. */
+/**
+ * What grows per second of the time between two pages of a node, and the mean of what was measured meanwhile; all else as it
+ * is on the second.
+ */
 function ratesOf(before: readonly Sample[], after: readonly Sample[], seconds: number): Sample[] {
   const base = new Map(before.map(({ name, labels, value }) => [name + labels, value]));
+  const grown = new Map(
+    after.map(({ name, labels, value }) => [name + labels, value - (base.get(name + labels) ?? 0)]),
+  );
   return after.map(({ name, labels, value }) => {
     if (!RATE.test(name)) return { name, labels, value };
-    return {
-      name: `${name.replace(RATE, '')}${name.endsWith('_sum') ? '_sum' : ''} per second`,
-      labels,
-      value: (value - (base.get(name + labels) ?? 0)) / seconds,
-    };
+    const growth = grown.get(name + labels)!;
+    if (!name.endsWith('_sum'))
+      return { name: `${name.replace(/_total$/, '')} per second`, labels, value: growth / seconds };
+    const measured = name.slice(0, -'_sum'.length);
+    return { name: `${measured} mean`, labels, value: growth / grown.get(`${measured}_count${labels}`)! };
   });
 }
 
@@ -112,13 +118,15 @@ function samplesOf(page: string): Sample[] {
   });
 }
 
-/** Zeros are left out of what people read. */
+/** What has not happened, or was not measured, is left out of what people read. */
 function show(samples: readonly Sample[], asJson: boolean, out: (line: string) => void): void {
   if (asJson) {
     out(JSON.stringify(samples));
     return;
   }
-  const shown = samples.filter(({ value }) => value !== 0 && !Number.isNaN(value));
+  const shown = samples.filter(({ name, value }) => {
+    return !Number.isNaN(value) && (value !== 0 || !(RATE.test(name) || name.endsWith(' per second')));
+  });
   const titles = shown.map(
     ({ name, labels }) => `${name.replace(/^realtime_/, '')}${labels === '' ? '' : ` ${labels}`}`,
   );

@@ -17,7 +17,13 @@ import { startProxy, type HttpProxy } from './support/http-proxy.js';
 import { platforms, startApp, type RunningApp } from './support/platforms.js';
 
 const TOKEN = secret('token-of-the-command-line');
-const auth: Authenticator = { authenticate: async () => new UserIdentity('ann') };
+const WRONG = secret('token-of-somebody-unknown');
+const auth: Authenticator = {
+  authenticate: async ({ token }) => {
+    if (token === WRONG) throw new RealtimeException('unauthenticated');
+    return new UserIdentity('ann');
+  },
+};
 
 describe.each(platforms)('the command line on $name', (platform) => {
   let app: RunningApp;
@@ -38,11 +44,16 @@ describe.each(platforms)('the command line on $name', (platform) => {
 
   it('tells how it is used, and what was wrong', async () => {
     expect(await run([])).toMatchObject({ code: 0, out: expect.stringContaining('tail CHANNEL'), err: '' });
+    expect(await run(['-h'])).toEqual(await run([]));
+    expect(await run(['tail', '-h'])).toEqual(await run(['tail', '--help']));
     expect(await run(['tail', '--help'])).toMatchObject({ code: 0, out: expect.stringContaining('--last N') });
     for (const [args, wrong] of [
       [['dance'], 'No command "dance"'],
       [['tail'], 'tail takes: CHANNEL'],
-      [['tail', 'news', '--last', 'x'], '--last is a number from 0, not "x"'],
+      [['tail', 'news', '--last', 'x'], '--last is a whole number from 0, not "x"'],
+      [['tail', 'news', '--count', '2.5'], '--count is a whole number from 1, not "2.5"'],
+      [['doctor', '--idle', 'long'], '--idle is a number from 0, not "long"'],
+      [['stats', '--transport', 'sse'], '--transport'],
       [['tail', 'news', '--loudly'], '--loudly'],
       [['tail', 'news', '--url', 'ftp://x'], '--url is http or https'],
       [['tail', 'news', '--transport', 'pigeon'], '--transport is one of websocket, sse, long-polling'],
@@ -100,7 +111,8 @@ describe.each(platforms)('the command line on $name', (platform) => {
   });
 
   it('finds a hub well', async () => {
-    const { code, out } = await run(['doctor', '--channel', 'news', '--idle', '0.2'], env);
+    const pages = ['--origin', 'https://app.example'];
+    const { code, out } = await run(['doctor', '--channel', 'news', '--idle', '0.2', ...pages], env);
     expect(out.match(/^\S+ +[a-z ]+(?=:)/gm)).toEqual([
       'ok      endpoint',
       'ok      websocket',
@@ -110,6 +122,23 @@ describe.each(platforms)('the command line on $name', (platform) => {
     ]);
     expect(code).toBe(0);
   }, 60_000);
+
+  it('says where nothing could be checked, where pages are refused, and that a busy stream was not idle', async () => {
+    const stranger = await run(['doctor', '--channel', 'news', '--idle', '0'], { ...env, REALTIME_TOKEN: WRONG });
+    expect(stranger.code).toBe(1);
+    let busy = true;
+    const talking = (async () => {
+      while (busy) {
+        await realtime.publish('chat.busy', 'said', 1);
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    })();
+    const { out } = await run(['doctor', '--channel', 'chat.busy', '--idle', '0.2'], env);
+    busy = false;
+    await talking;
+    expect(out).toContain(`warning origin: pages of ${app.url} are refused like those of other hosts`);
+    expect(out).toMatch(/\? +event stream: first event after \d+ ms; whether an idle stream stays is not known/);
+  });
 
   it("reads the refusals of rejectMode 'close'", async () => {
     let closing: RunningApp | undefined;
@@ -123,7 +152,7 @@ describe.each(platforms)('the command line on $name', (platform) => {
         await closing.close();
       }
     };
-    expect(await found({ origins: ['https://app.example'] })).toEqual([
+    expect(await found({ origins: ['https://app.example'] }, ['--origin', 'https://app.example'])).toEqual([
       { check: 'websocket', state: 'ok', message: expect.stringContaining('and open after 0.2 s') },
       { check: 'origin', state: 'ok', message: 'pages of other hosts are refused' },
     ]);
@@ -215,11 +244,34 @@ describe.each(platforms)('the command line on $name', (platform) => {
       expect(ran).toEqual({ code: 143, out: '', err: '' });
     });
 
-    it('finds that there is no hub', async () => {
-      const { REALTIME_URL: url } = await proxy((_answer, response) => response.writeHead(404).end());
+    it.each([
+      [404, 'Name the path of the module'],
+      [502, 'A proxy does not reach the hub'],
+    ])('finds that there is no hub: %i', async (status, fix) => {
+      const { REALTIME_URL: url } = await proxy((_answer, response) => response.writeHead(status).end());
       const { code, out } = await run(['doctor', '--url', url!], {});
-      expect(out).toMatch(/^FAILED {2}endpoint: .* answers 404/);
+      expect(out).toMatch(new RegExp(`^FAILED {2}endpoint: .* answers ${status}`));
+      expect(out).toContain(fix);
       expect(code).toBe(1);
     });
   });
 });
+
+it('gives up where there is no hub, and says why', async () => {
+  const gone = createServer().listen(0, '127.0.0.1');
+  await once(gone, 'listening');
+  const { port } = gone.address() as AddressInfo;
+  gone.close();
+  await once(gone, 'close');
+  const commands = [
+    ['publish', 'chat.a', 'said', 'x'],
+    ['tail', 'chat.a'],
+    ['bench', 'chat.a', '--connections', '1'],
+  ];
+  const all = await Promise.all(commands.map((args) => run([...args, '--url', `http://127.0.0.1:${port}/realtime`])));
+  for (const { code, out, err } of all) {
+    expect(code).toBe(1);
+    expect(out + err).toMatch(/the hub cannot be reached: .*\S/);
+  }
+  expect(all[1]!.err).toContain('coming back');
+}, 30_000);
