@@ -59,6 +59,8 @@ export class Channel implements ChannelName {
   readonly tally: ChannelTally;
   readonly #context: ChannelContext;
   readonly #inlineBytes: number;
+  /** Whether it is one of the nodes among themselves, which is not to be seen among those of peers. */
+  readonly #ofNodes: boolean;
   #state: 'idle' | 'joining' | 'steady' | 'reading' = 'idle';
   #joined: Promise<void> | undefined;
   #epoch = '';
@@ -82,6 +84,7 @@ export class Channel implements ChannelName {
     this.channelJson = JSON.stringify(channel);
     this.tally = context.turn.meter.channel(definition.pattern);
     this.#context = context;
+    this.#ofNodes = definition.pattern.startsWith('$');
     // A reference needs a history to point into, and conflating needs the data.
     const refers = definition.retention.size > 0 && definition.conflateBy === undefined;
     this.#inlineBytes = refers ? context.inlineBytes : Infinity;
@@ -281,7 +284,7 @@ export class Channel implements ChannelName {
   #deliver(items: readonly RunItem[]): void {
     const last = items[items.length - 1];
     if (last === undefined) return;
-    if (this.#pending.length === 0) this.#context.turn.fanOut(this);
+    if (this.#pending.length === 0) this.#context.turn.fanOut(this, !this.#ofNodes);
     for (const item of items) {
       this.#pending.push(item);
       this.#tail.push(item);

@@ -91,8 +91,10 @@ export class Connection<D = Record<string, unknown>> implements Sink, Caller, Ad
   hooked = false;
   /** @internal Counts how often the peer came to be allowed other things than before. */
   authority = 0;
-  /** @internal Whether it came to be open on this node. */
+  /** @internal Whether it came to be open, on this node or another. */
   entered = false;
+  /** @internal Whether its peer or the wire ended it: the reason is what the peer says then. */
+  endedByWire = false;
   /** @internal Whether its hooks are another node's to run. */
   fenced = false;
   /** @internal Whether a frame came other than `$auth`, `$resume` and `$pong`. */
@@ -470,8 +472,9 @@ export class Connection<D = Record<string, unknown>> implements Sink, Caller, Ad
     link.close(data.code, reason, data.delayMs);
   }
 
-  /** @internal The link has gone. */
-  ended(code: number, reason: string): void {
+  /** @internal The link has gone; not `byWire`: the hub knows how it ended. */
+  ended(code: number, reason: string, byWire = true): void {
+    if (!this.over) this.endedByWire = byWire;
     this.#end(code, reason);
     this.#over();
   }

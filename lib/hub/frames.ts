@@ -273,6 +273,8 @@ export class Frames {
     const reply = (json: string): void => {
       if (id !== undefined) to.answer(encodeAnswer(id, json));
     };
+    const tally = this.#reserved(event) === undefined ? undefined : this.meter.event(event);
+    const begun = tally?.begin() ?? 0;
     connection.framesInFlight++;
     const span = event === '$pong' ? undefined : this.#span(connection, frame, true);
     const running = () => this.#runReserved(connection, frame, reply, key);
@@ -282,6 +284,7 @@ export class Frames {
       this.#fail(to, id, error, span);
     } finally {
       connection.framesInFlight--;
+      tally?.end(begun);
       span?.end();
     }
   }

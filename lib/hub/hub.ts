@@ -365,7 +365,8 @@ export class Hub
 
   closed(connection: Connection): void {
     this.connections.delete(connection.id);
-    countEnd(this.meter, connection, this.now());
+    // What its handshake refused is counted there, and what has a record by whoever ends that.
+    if (connection.link !== undefined && !connection.recorded) countEnd(this.meter, connection, this.now());
     this.#bindings.forget(connection);
     this.users.delete(connection);
     if (connection.place !== undefined) this.places.leave(connection.place);

@@ -256,7 +256,7 @@ export class RecordConnection extends Connection implements ResumedConnection {
   retire(code: number, reason: string): void {
     for (const { stop } of this.noted.values()) stop();
     this.noted.clear();
-    super.ended(code, reason);
+    super.ended(code, reason, false);
   }
 
   override ended(code: number, reason: string): void {

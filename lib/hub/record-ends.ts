@@ -4,11 +4,14 @@ import type { Declarations } from './definition.js';
 import type { Departures } from './departures.js';
 import type { Hooks } from './hooks.js';
 import type { Log } from './log.js';
+import type { Clock } from './ports/clock.js';
+import type { Meter } from './ports/meter.js';
 import type { ConnectionRecord, EndedRecord, RecordStore } from './ports/records.js';
 import type { Presence } from './presence.js';
 import type { RecordConnection } from './record-connection.js';
 import type { RecordLink } from './record-link.js';
 import type { Residents } from './residents.js';
+import { countEnd } from './stats.js';
 
 /** How long whoever ends a connection may take for its last hooks, ms. */
 const CLAIM_MS = 60_000;
@@ -33,6 +36,8 @@ export interface EndParts {
   readonly departures: Departures;
   readonly hooks: Hooks;
   readonly log: Log;
+  readonly clock: Clock;
+  readonly meter: Meter;
 }
 
 /** The ends of connections with records: whichever node ends one runs its last hooks, once. */
@@ -60,6 +65,7 @@ export class RecordEnds {
   /** Ends a connection that has no object here. */
   async endRecord(id: string, data: DisconnectData): Promise<void> {
     const record = await this.parts.store.end(id, data, CLAIM_MS);
+    this.#count(record, undefined);
     this.#track(this.finish(record, undefined));
   }
 
@@ -72,7 +78,10 @@ export class RecordEnds {
       .flushed()
       .then(() => link && this.#finish(link, connection.id, data))
       .then(() => this.parts.store.end(connection.id, data, CLAIM_MS))
-      .then((record) => this.finish(record, connection));
+      .then((record) => {
+        this.#count(record, connection);
+        return this.finish(record, connection);
+      });
     this.#track(ending);
   }
 
@@ -90,6 +99,15 @@ export class RecordEnds {
       this.parts.log.error('A connection could not be ended, or its last hooks failed', error);
     });
     this.parts.hooks.track(logged);
+  }
+
+  /** Counts a connection that this node has ended: no other does. */
+  #count(record: ConnectionRecord | undefined, own: RecordConnection | undefined): void {
+    if (record === undefined) return;
+    const { clock, meter } = this.parts;
+    const { openedAt } = record.origin;
+    const entered = own?.entered ?? true;
+    countEnd(meter, { entered, endedByWire: false, closed: record.over!, openedAt }, clock.now());
   }
 
   /** Runs the last hooks of a connection that this node has ended or claimed. */
@@ -116,8 +134,9 @@ export class RecordEnds {
     }
   }
 
-  #finishClaimed({ record }: EndedRecord): void {
+  #finishClaimed({ record, attempt }: EndedRecord): void {
     const local = this.residents.get(record.origin.id);
+    if (attempt === 1) this.#count(record, local);
     if (local !== undefined) this.residents.retire(local, record.over);
     this.#track(this.finish(record, local));
   }

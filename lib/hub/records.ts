@@ -90,7 +90,9 @@ export class Records implements RecordOffice {
     const { clock } = settings;
     this.#residents = new Residents(host);
     this.#links = new RecordLinks(host, { clock, turn, subscriptions, store, revocations, upstream }, this.#residents);
-    this.#ends = new RecordEnds({ ...parts, hooks, log }, this.#residents, (record) => this.#standIn(record));
+    const { meter } = turn;
+    const ends = { ...parts, hooks, log, clock, meter };
+    this.#ends = new RecordEnds(ends, this.#residents, (record) => this.#standIn(record));
     const definitionOf = (channel: string): ChannelDefinition | undefined => declarations.match(channel)?.definition;
     this.#recordHost = {
       ...delegate(host),
@@ -141,8 +143,10 @@ export class Records implements RecordOffice {
       return { pass, connection, connected: connection.connectedData(), channels: answers, responseHeaders };
     } catch (error) {
       const { code } = this.host.frames.describe(error);
-      if (!created) this.#residents.retire(connection, failure(code));
-      else if (!connection.over) this.#ends.end(connection, failure(code));
+      if (!created) {
+        this.host.turn.meter.refused.add(code);
+        this.#residents.retire(connection, failure(code));
+      } else if (!connection.over) this.#ends.end(connection, failure(code));
       throw error;
     }
   }
@@ -323,6 +327,7 @@ export class Records implements RecordOffice {
     );
     connection.refresh(record);
     connection.hooked = true;
+    connection.entered = true;
     connection.enter('open');
     return connection;
   }

@@ -1,3 +1,4 @@
+import { isErrorCode } from '../protocol/errors.js';
 import type { Channel } from './channel.js';
 import type { Connection } from './connection.js';
 import type { HubHealth } from './health.js';
@@ -14,13 +15,20 @@ export interface Counted {
   now(): number;
 }
 
-/** Counts the end of a connection that was open. */
-export function countEnd(meter: Meter, connection: Connection, now: number): void {
-  if (!connection.entered) return;
-  const reason = endReason(connection.closed);
+/** Counts the end of a connection that had passed its handshake: as refused where an error ended it that was not open yet. */
+export function countEnd(
+  meter: Meter,
+  { entered, closed, endedByWire, openedAt }: Pick<Connection, 'entered' | 'closed' | 'endedByWire' | 'openedAt'>,
+  now: number,
+): void {
+  if (!entered) {
+    if (!endedByWire && isErrorCode(closed?.reason)) meter.refused.add(closed.reason);
+    return;
+  }
+  const reason = endReason(closed, endedByWire);
   meter.closed.add(reason);
   if (reason === 'slow_consumer') meter.slowConsumers.add('disconnect');
-  meter.lifetime.observe((now - connection.openedAt) / 1_000);
+  meter.lifetime.observe((now - openedAt) / 1_000);
 }
 
 /** What a node has counted since it started, and what it has now: looks at each connection and channel once. */

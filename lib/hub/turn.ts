@@ -22,6 +22,8 @@ export class Turn {
   /** Spans of what is given to peers in this turn. */
   #deliveries: TraceSpan[] = [];
   #scheduled = false;
+  /** Whether a channel of this turn is one whose fan-out is timed. */
+  #timed = false;
 
   constructor(
     clock: Clock,
@@ -39,9 +41,10 @@ export class Turn {
     this.#schedule();
   }
 
-  /** Has `channel.flush` called after all appends. Call once per turn. */
-  fanOut(channel: Flushable): void {
+  /** Has `channel.flush` called after all appends. Call once per turn; a turn without `timed` ones is not observed. */
+  fanOut(channel: Flushable, timed = true): void {
     this.#channels.push(channel);
+    if (timed) this.#timed = true;
     this.#schedule();
   }
 
@@ -62,10 +65,12 @@ export class Turn {
   }
 
   #fanOut(): void {
+    const timed = this.#timed;
+    this.#timed = false;
     const begun = performance.now();
     this.#channels = drain(this.#channels);
     this.#outboxes = drain(this.#outboxes);
-    this.meter.fanOut.observe((performance.now() - begun) / 1_000);
+    if (timed) this.meter.fanOut.observe((performance.now() - begun) / 1_000);
     if (this.#deliveries.length > 0) this.#delivered();
     if (this.#publishedAt.length === 0) return;
     const now = this.#clock.now();

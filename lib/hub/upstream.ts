@@ -90,7 +90,7 @@ export class Upstream {
   /** Ends the calls that go on: this node goes away. Each is told so. */
   abandon(connection: RecordConnection): void {
     for (const [key, { attempt, stop }] of [...connection.noted]) {
-      const text = refuse(JSON.parse(key) as FrameId, 'draining');
+      const text = this.#refuse(JSON.parse(key) as FrameId, 'draining');
       connection.later({ text, call: { key, attempt: attempt.attempt }, last: true });
       stop();
     }
@@ -125,21 +125,30 @@ export class Upstream {
     const frame = checkFrame(value, text);
     if ('bad' in frame) {
       this.parts.meter.bad.add(Buffer.byteLength(text));
-      return [refuse(frame.id, 'bad_frame', frame.bad)];
+      return [this.#refuse(frame.id, 'bad_frame', frame.bad)];
     }
     const { id, event } = frame;
     const bytes = Buffer.byteLength(text);
     this.parts.meter.event(event).add(bytes);
-    if (bytes > maxFrameBytes) return [refuse(id, 'frame_too_large')];
+    if (bytes > maxFrameBytes) return [this.#refuse(id, 'frame_too_large')];
     if (id !== undefined && ended?.has(JSON.stringify(id)) === true) return []; // its end is in the inbox
     if (ended !== undefined && !event.startsWith('$') && !application.idempotent(connection, event)) {
-      return id === undefined ? [] : [refuse(id, 'outcome_unknown')];
+      return id === undefined ? [] : [this.#refuse(id, 'outcome_unknown')];
     }
     const sent = new SentFrame(connection, frame, attempt, this.parts);
     await frames.run(connection, frame, sent, `${connection.id}:${attempt.seq}:${index}`);
     if (event.startsWith('$')) return sent.answers;
     await sent.served;
     return sent.answers;
+  }
+
+  /** An answer that no frame was run for. */
+  #refuse(id: FrameId | undefined, code: ErrorCode, message?: string): string {
+    const { meter } = this.parts;
+    const text = refuse(id, code, message);
+    meter.error(code);
+    meter.sent.answer.add(Buffer.byteLength(text));
+    return text;
   }
 }
 

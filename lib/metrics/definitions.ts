@@ -44,7 +44,7 @@ export const METRICS: readonly MetricDefinition[] = [
   },
   {
     name: 'realtime_connections_refused_total',
-    help: 'Handshakes that were refused, by the code of the error',
+    help: 'Connections that were refused before they were open, by the code of the error',
     type: 'counter',
     label: 'reason',
     read: ({ connections }) => connections.refused,

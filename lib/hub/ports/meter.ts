@@ -86,9 +86,9 @@ const SAMPLE_MS = 5;
 export class Meter {
   /** Connections that came to be open, by transport. */
   readonly opened = new LabelTally();
-  /** Connections that were open and have ended, by {@link endReason}. */
+  /** Connections that were open and have ended, by {@link endReason}; those with records on the node that ended them. */
   readonly closed = new LabelTally();
-  /** Handshakes that were refused, by the code of the error. */
+  /** Connections that were refused before they were open, by the code of the error. */
   readonly refused = new LabelTally();
   /** How long connections were there, s. */
   readonly lifetime = new Histogram(LIFE_SECONDS);
@@ -193,10 +193,16 @@ export class Meter {
   }
 }
 
-/** Why a connection ended, as one of few: the error of the table, or what the close code says. */
-export function endReason(closed: { readonly code: number; readonly reason: string } | undefined): string {
+/**
+ * Why a connection ended, as one of few: the error of the table, or what the close code says, which alone counts where the
+ * wire ended it, as the reason is the peer's own text then.
+ */
+export function endReason(
+  closed: { readonly code: number; readonly reason: string } | undefined,
+  byWire: boolean,
+): string {
   if (closed === undefined) return 'other';
-  if (isErrorCode(closed.reason)) return closed.reason;
+  if (!byWire && isErrorCode(closed.reason)) return closed.reason;
   if (closed.code === 1000) return 'normal';
   if (closed.code === 1001) return 'going_away';
   if (closed.code === 1006) return 'abnormal';

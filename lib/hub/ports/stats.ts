@@ -34,11 +34,12 @@ export interface RealtimeStats {
     readonly active: Readonly<Record<string, number>>;
     readonly opened: Readonly<Record<string, number>>;
     /**
-     * Connections that have ended, by why: the code of an error, `normal`, `going_away`, `abnormal` (the link broke) or
-     * `other` (a code of the application's or the peer's own).
+     * Connections that have ended, by why: the code of an error where the hub or the application ended them so, `normal`,
+     * `going_away`, `abnormal` (the link broke) or `other` (a code of the application's or the peer's own). Those that any
+     * node serves are counted by the one that ended them.
      */
     readonly closed: Readonly<Record<string, number>>;
-    /** Handshakes that were refused, by the code of the error. */
+    /** Connections that were refused before they were open, by the code of the error: by the handshake, or behind it. */
     readonly refused: Readonly<Record<string, number>>;
     readonly lifetimeSeconds: HistogramStats;
     /** Handshakes that were passed. */
@@ -86,7 +87,10 @@ export interface RealtimeStats {
     readonly callSeconds: Readonly<Record<string, HistogramStats>>;
     readonly errors: Readonly<Record<string, number>>;
   };
-  /** How long it took to give what came for channels in a turn of the event loop to the links of all their peers. */
+  /**
+   * How long it took to give what came for channels in a turn of the event loop to the links of all their peers. Turns that
+   * bring what nodes tell each other alone are not among them.
+   */
   readonly fanOutSeconds: HistogramStats;
   /**
    * How long it took from the call that published, on whatever node, until publications were with the links of this one;
