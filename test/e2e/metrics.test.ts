@@ -8,6 +8,7 @@ import {
   type ExecutionContext,
 } from '@nestjs/common';
 import { MessageBody, SubscribeMessage, WebSocketGateway } from '@nestjs/websockets';
+import { once } from 'node:events';
 import { Counter, Registry } from 'prom-client';
 import { interval } from 'rxjs';
 import { WebSocket, type ClientOptions } from 'ws';
@@ -17,11 +18,12 @@ import {
   RealtimeModule,
   RealtimeService,
   type RealtimeModuleOptions,
+  type RealtimeStats,
 } from '../../lib/index.js';
 import { prometheus } from '../../lib/prometheus.js';
 import { Exposition } from '../support/exposition.js';
 import { faultyBroker } from '../../lib/testing/faulty-broker.js';
-import { PollingPeer } from '../support/polling-peer.js';
+import { PollingPeer, post } from '../support/polling-peer.js';
 import { until } from '../support/redis-server.js';
 import { bootFailure } from './support/boot-failure.js';
 import { openStream } from './support/event-stream.js';
@@ -96,6 +98,10 @@ class CountingPeer {
     this.#socket.send(text);
   }
 
+  opened(): Promise<unknown> {
+    return once(this.#socket, 'open');
+  }
+
   got(count: number): Promise<void> {
     return until(() => this.frames.length >= count, `${count} frames`);
   }
@@ -108,8 +114,8 @@ class CountingPeer {
     return answer();
   }
 
-  close(): void {
-    this.#socket.close();
+  close(code?: number, reason?: string): void {
+    this.#socket.close(code, reason);
   }
 
   break(): void {
@@ -268,6 +274,46 @@ describe.each(platforms)('metrics on $name', (platform) => {
         too_many_connections: 1,
         origin_refused: 1,
       });
+    });
+
+    it('tells whose token was refused once, whether it came in a header or in the first frame', async () => {
+      const authenticate = (): Promise<never> => Promise.reject(new RealtimeException('unauthenticated'));
+      const app = await start({ auth: { authenticate } });
+      await refused(app, '/realtime', as('nobody'));
+      for (const event of ['$auth', '$resume', '$auth', '$resume', '$auth']) {
+        const peer = new CountingPeer(app);
+        await peer.opened();
+        peer.send({ id: 1, event, data: { token: 'wrong', client: 'tab', channels: {} } });
+        await peer.got(1);
+        expect(peer.frames).toMatchObject([{ event: '$disconnect', data: { code: 4401, reason: 'unauthenticated' } }]);
+      }
+      await until(() => realtime().health().connections === 0, 'the ends');
+      const page = await scrape();
+      expect(page.by('realtime_connections_refused_total', 'reason')).toEqual({ unauthenticated: 6 });
+      expect(page.sum('realtime_connections_closed_total')).toBe(0);
+    });
+
+    it('tells ends by the code alone where a peer names a reason', async () => {
+      await start();
+      const [one, two] = await peers(2);
+      one!.close(4000, 'slow_consumer');
+      two!.close(1000, 'heartbeat_timeout');
+      await until(() => realtime().health().connections === 0, 'the ends');
+      const page = await scrape();
+      expect(page.by('realtime_connections_closed_total', 'reason')).toEqual({ other: 1, normal: 1 });
+      expect(page.sum('realtime_slow_consumers_total')).toBe(0);
+    });
+
+    it('tells the end of a connection over long polling', async () => {
+      const app = await start();
+      const poller = await PollingPeer.connect(() => `${app.url}/realtime`, { channels: { news: null } });
+      await post(`${app.url}/realtime/send`, { pass: poller.pass, end: true }).reply;
+      await until(() => page().closed.normal === 1, 'the end');
+      expect(page()).toMatchObject({ opened: { 'long-polling': 1 }, active: {}, lifetimeSeconds: { count: 1 } });
+
+      function page(): RealtimeStats['connections'] {
+        return realtime().stats().connections;
+      }
     });
 
     it('tells channels and subscriptions by pattern, members, and recoveries by outcome', async () => {
