@@ -30,8 +30,8 @@ const CHANNELS_PER_FRAME = 16;
 /** Channels of a `$resume` that are authorised at once. */
 const RESUME_CONCURRENCY = 8;
 const MAX_CLIENT_LENGTH = 64;
-/** When a peer may ask again whose frames are being served, as many as may be at once, ms. */
-const RETRY_MS = 1_000;
+/** What a peer is told of whose frames as many are being served as may be at once. */
+const TOO_MANY: ErrorBody = { code: 'rate_limited', message: 'Too many frames are being served', retryAfterMs: 1_000 };
 
 /** What frames ask of the hub. */
 export interface FrameHost {
@@ -240,7 +240,7 @@ export class Frames {
   #refuseMore(to: Pick<Caller, 'answer'>, id: InboundFrame['id']): void {
     this.meter.throttled.add('frames_in_flight');
     this.meter.error('rate_limited');
-    to.answer(encodeError(id, tooMany()));
+    to.answer(encodeError(id, TOO_MANY));
   }
 
   #fail(to: Pick<Caller, 'answer'>, id: InboundFrame['id'], error: unknown, span?: TraceSpan): void {
@@ -273,8 +273,7 @@ export class Frames {
     const reply = (json: string): void => {
       if (id !== undefined) to.answer(encodeAnswer(id, json));
     };
-    const tally = this.#reserved(event) === undefined ? undefined : this.meter.event(event);
-    const begun = tally?.begin() ?? 0;
+    const begun = this.#reserved(event) === undefined ? 0 : this.meter.event(event).begin();
     connection.framesInFlight++;
     const span = event === '$pong' ? undefined : this.#span(connection, frame, true);
     const running = () => this.#runReserved(connection, frame, reply, key);
@@ -284,7 +283,7 @@ export class Frames {
       this.#fail(to, id, error, span);
     } finally {
       connection.framesInFlight--;
-      tally?.end(begun);
+      this.meter.event(event).end(begun);
       span?.end();
     }
   }
@@ -445,10 +444,6 @@ export class Frames {
     reply('null');
     return Promise.resolve();
   }
-}
-
-function tooMany(): ErrorBody {
-  return { code: 'rate_limited', message: 'Too many frames are being served', retryAfterMs: RETRY_MS };
 }
 
 /** An object, or `invalid` is thrown. */

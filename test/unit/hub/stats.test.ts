@@ -173,7 +173,7 @@ describe('connections with records', () => {
     const { errors, handlers, frames } = stats();
     expect(errors).toEqual({ bad_frame: 1, frame_too_large: 1, unknown_event: 1 });
     expect(Object.entries(handlers).map(([event, { count }]) => [event, count])).toEqual([['$history', 1]]);
-    const bytes = answers.reduce((sum, answer) => sum + Buffer.byteLength(JSON.stringify(answer)), 0);
+    const bytes = answers.reduce<number>((sum, answer) => sum + Buffer.byteLength(JSON.stringify(answer)), 0);
     expect(frames.sent.answer).toEqual({ frames: before.frames + 4, bytes: before.bytes + bytes });
   });
 
