@@ -6,7 +6,7 @@ import path from 'node:path';
 import { build } from '../scripts/build.mjs';
 import { root } from '../scripts/run.mjs';
 import { channels } from './scenarios/channels.mjs';
-import { counting } from './scenarios/counting.mjs';
+import { counting, countingAlone } from './scenarios/counting.mjs';
 import { echo } from './scenarios/echo.mjs';
 import { fanOut, fanOutToStreams } from './scenarios/fan-out.mjs';
 import { handshakes } from './scenarios/handshakes.mjs';
@@ -96,6 +96,9 @@ if (runs('limits')) {
   console.log(`\nThe limit of frames\n\n${table(['', 'ns per frame'], rows)}`);
 }
 if (runs('counting')) {
+  results.countingAlone = await countingAlone();
+  const alone = results.countingAlone.map(({ name, nanos }) => [name, show(nanos, 1)]);
+  console.log(`\nWhat is counted, alone\n\n${table(['', 'ns'], alone)}`);
   results.counting = await counting(quick ? { starts: 2, rounds: 3, warmUps: 2 } : {});
   const rows = results.counting.map(({ load, name, base, ratio }) => [load, name, base, show(ratio, 3)]);
   console.log(`\nWhat counting and tracing cost\n\n${table(['', 'CPU time of', 'to', 'ratio'], rows)}`);

@@ -1,5 +1,8 @@
 // What it costs that a node counts what it does, and that it is traced where nothing is sampled: each beside the same without,
 // and beside itself, which tells how much processes differ anyway. Fresh processes each time: no two are alike.
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { root } from '../../scripts/run.mjs';
 import { closeAll, openAll, takeTurns } from '../support/rounds.mjs';
 import { median, spread } from '../support/statistics.mjs';
 import { REALTIME } from '../support/subjects.mjs';
@@ -66,4 +69,43 @@ export async function counting({ starts = 6, rounds = 5, warmUps = 2 } = {}) {
     }
   }
   return results;
+}
+
+const FRAMES = 1_000_000;
+
+/** What is counted of a frame and its answer, and of a delivery, alone: ns of CPU time of this process. */
+export async function countingAlone({ rounds = 15, warmUps = 5 } = {}) {
+  const { Meter } = await import(pathToFileURL(path.join(root, 'dist/esm/hub/ports/meter.js')).href);
+  const meter = new Meter();
+  meter.know(['echo', 'other'], ['bench.:name']);
+  const channel = meter.channel('bench.:name');
+  const names = Array.from({ length: 64 }, () => JSON.parse('{"event":"echo"}').event); // as frames bring them
+  const subjects = [
+    {
+      name: 'a frame and its answer',
+      run(i) {
+        const tally = meter.event(names[i & 63]);
+        tally.add(100);
+        const begun = tally.begin();
+        meter.sent.answer.add(90);
+        if (begun > 0) tally.end(begun);
+      },
+    },
+    {
+      name: 'a delivery',
+      run() {
+        channel.delivered += 1;
+        channel.bytes += 200;
+      },
+    },
+  ].map((subject) => ({ ...subject, samples: [] }));
+  for (let round = -warmUps; round < rounds; round++) {
+    for (const { run, samples } of subjects) {
+      const before = process.cpuUsage();
+      for (let i = 0; i < FRAMES; i++) run(i);
+      const { user, system } = process.cpuUsage(before);
+      if (round >= 0) samples.push(((user + system) * 1000) / FRAMES);
+    }
+  }
+  return subjects.map(({ name, samples }) => ({ name, nanos: spread(samples) }));
 }

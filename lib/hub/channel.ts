@@ -284,7 +284,7 @@ export class Channel implements ChannelName {
   #deliver(items: readonly RunItem[]): void {
     const last = items[items.length - 1];
     if (last === undefined) return;
-    if (this.#pending.length === 0) this.#context.turn.fanOut(this, !this.#ofNodes);
+    if (this.#pending.length === 0) this.#context.turn.fanOut(this, !this.#ofNodes && this.subscribers.size > 0);
     for (const item of items) {
       this.#pending.push(item);
       this.#tail.push(item);

@@ -150,7 +150,8 @@ export class RealtimeModule
     await this.#route?.prepare();
     await this.#admin?.prepare();
     const patterns = this.hub.settings.declarations.all.map(({ pattern }) => pattern);
-    this.hub.meter.know(this.application.endpoints.events(), patterns);
+    const transports = this.options.transports.map(({ name }) => name);
+    this.hub.meter.know(this.application.endpoints.events(), patterns, transports);
     const adapter = this.host.httpAdapter as HttpServer | null | undefined;
     if (servesHttp(adapter)) this.#servers.mount(adapter);
   }

@@ -215,6 +215,14 @@ describe.each(platforms)('metrics on $name', (platform) => {
       expect(page.sum('realtime_handler_duration_seconds_count', { event: '$subscribe' })).toBe(4);
     });
 
+    it('tells every transport before anybody has come', async () => {
+      await start();
+      const page = await scrape();
+      const nobody = { websocket: 0, sse: 0, 'long-polling': 0 };
+      expect(page.by('realtime_connections_active', 'transport')).toEqual(nobody);
+      expect(page.by('realtime_connections_opened_total', 'transport')).toEqual(nobody);
+    });
+
     it('tells connections by their transport, as they come and go, and why they went', async () => {
       const app = await start();
       const [one, two, three] = await peers(3);

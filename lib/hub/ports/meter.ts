@@ -141,8 +141,12 @@ export class Meter {
   readonly #calls = new Map<string, Histogram>();
   #sampledAt = -Infinity;
 
-  /** Names the events that the application takes, as all others are counted as one, and its patterns of channels. */
-  know(events: Iterable<unknown>, patterns: Iterable<string>): void {
+  /**
+   * Names the events that the application takes, as all others are counted as one, its patterns of channels, and the
+   * transports.
+   */
+  know(events: Iterable<unknown>, patterns: Iterable<string>, transports: Iterable<string> = []): void {
+    for (const transport of transports) this.opened.add(transport, 0);
     for (const pattern of patterns) this.channel(pattern);
     for (const event of events) {
       if (typeof event === 'string' && !this.#events.has(event)) this.#events.set(event, new EventTally());

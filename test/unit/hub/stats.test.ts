@@ -221,4 +221,16 @@ describe('the time of fan-out and delivery', () => {
     await fleet.settled(nodes.send('last', '3'));
     expect(counts()).toEqual([1, 1]);
   });
+
+  it('is not taken where nobody is subscribed', async () => {
+    await open();
+    const peer = new Peer(fleet);
+    peer.ask(1, '$subscribe', { channel: 'chat.a' });
+    await fleet.settle();
+    await fleet.settled(fleet.publish(0, 'chat.a', 'said', 1));
+    peer.ask(2, '$unsubscribe', { channel: 'chat.a' }); // the node follows it for a while
+    await fleet.settle();
+    await fleet.settled(fleet.publish(0, 'chat.a', 'said', 2));
+    expect(stats().fanOutSeconds.count).toBe(1);
+  });
 });
