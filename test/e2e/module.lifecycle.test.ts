@@ -1,5 +1,20 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { Injectable, Module, type CanActivate, type OnModuleDestroy, type OnModuleInit } from '@nestjs/common';
+import {
+  Controller,
+  Inject,
+  Injectable,
+  Module,
+  Scope,
+  UseGuards,
+  type CanActivate,
+  type INestApplication,
+  type MiddlewareConsumer,
+  type ModuleMetadata,
+  type NestMiddleware,
+  type NestModule,
+  type OnModuleDestroy,
+  type OnModuleInit,
+} from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import { MessageBody, SubscribeMessage, WebSocketGateway, type OnGatewayDisconnect } from '@nestjs/websockets';
 import type { ExpressAdapter } from '@nestjs/platform-express';
@@ -10,18 +25,24 @@ import { WebSocket, WebSocketServer } from 'ws';
 import { Hub } from '../../lib/hub/hub.js';
 import {
   memoryBroker,
-  type MetricsExporter,
+  REALTIME_CLOCK,
   RealtimeModule,
   RealtimeService,
+  type Authenticator,
+  type Credentials,
+  type MetricsExporter,
   type RealtimeModuleOptions,
+  type UserIdentity,
 } from '../../lib/index.js';
 import { prometheus } from '../../lib/prometheus.js';
+import { ManualClock } from '../../lib/testing/manual-clock.js';
 import { secret } from '../support/secrets.js';
 import { Stopwatch } from '../support/stopwatch.js';
 import { openStream } from './support/event-stream.js';
 import { connect, open, Peer, refused } from './support/gateway-peer.js';
 import { platforms, startApp, type Platform, type RunningApp } from './support/platforms.js';
 import { Probe } from './support/probe.js';
+import { as, tokenUsers } from './support/token-users.js';
 
 /** What `app.close()` may take: the second that peers have for their close handshake, and a machine that is busy. */
 const CLOSE_BOUND_MS = 4_000;
@@ -417,5 +438,212 @@ describe.each(platforms)('app.close() on $name', (platform) => {
     await connect(running);
     await running.close();
     expect(probe.events).toEqual(['saved', 'gateway destroyed', 'database closed']);
+  });
+});
+
+/** What a handshake asks, until it is destroyed. */
+@Injectable()
+class Users implements OnModuleDestroy {
+  closed = 0;
+
+  find(credentials: Credentials): Promise<UserIdentity> {
+    if (this.closed > 0) return Promise.reject(new Error('The pool is closed'));
+    return tokenUsers.authenticate(credentials);
+  }
+
+  async onModuleDestroy(): Promise<void> {
+    await Promise.resolve();
+    this.closed++;
+  }
+}
+
+@Module({ providers: [Users] })
+class UsersModule {}
+
+const READINESS_MS = 60_000;
+
+/** An application without gateways, whose authenticator asks the users that it provides. */
+class UsersApp {
+  readonly clock = new ManualClock();
+  #app!: INestApplication;
+  port!: number;
+
+  static async start(platform: Platform, metadata: ModuleMetadata): Promise<UsersApp> {
+    const started = new UsersApp();
+    const auth: Authenticator = { authenticate: (credentials) => started.users.find(credentials) };
+    const options = { channels: { news: {} }, auth, drain: { readinessMs: READINESS_MS } };
+    const module = await Test.createTestingModule({
+      ...metadata,
+      imports: [RealtimeModule.forRoot(options), ...(metadata.imports ?? [])],
+    })
+      .overrideProvider(REALTIME_CLOCK)
+      .useValue(started.clock)
+      .compile();
+    const app = module.createNestApplication(platform.createAdapter() as ExpressAdapter, { logger: false });
+    started.#app = app;
+    await app.listen(0, '127.0.0.1');
+    started.port = ((app.getHttpServer() as Server).address() as AddressInfo).port;
+    closing.push(() => started.close());
+    return started;
+  }
+
+  get users(): Users {
+    return this.#app.get(Users, { strict: false });
+  }
+
+  get ready(): boolean {
+    return this.#app.get(Hub).health.ready;
+  }
+
+  /** Begins to close, and resolves once the node is not ready; `closed` resolves at the end, which needs time. */
+  async leave(): Promise<{ closed: Promise<void> }> {
+    const closed = this.#app.close();
+    while (this.ready) await new Promise((resolve) => setImmediate(resolve));
+    return { closed };
+  }
+
+  async close(): Promise<void> {
+    const { closed } = await this.leave();
+    await this.clock.pass(READINESS_MS);
+    await closed;
+  }
+}
+
+/** Of each kind that Nest destroys, one notes it. */
+abstract class Noting implements OnModuleDestroy {
+  protected abstract readonly kind: string;
+
+  constructor(@Inject(Probe) private readonly probe: Probe) {}
+
+  onModuleDestroy(): void {
+    this.probe.note(this.kind);
+  }
+}
+
+@Injectable()
+class NotingGuard extends Noting implements CanActivate {
+  protected readonly kind = 'guard';
+
+  canActivate(): boolean {
+    return true;
+  }
+}
+
+@Injectable()
+class NotingMiddleware extends Noting implements NestMiddleware {
+  protected readonly kind = 'middleware';
+
+  use(_request: unknown, _response: unknown, next: () => void): void {
+    next();
+  }
+}
+
+@Injectable({ scope: Scope.TRANSIENT })
+class NotingTransient extends Noting {
+  protected readonly kind = 'transient';
+}
+
+@Controller('noting')
+@UseGuards(NotingGuard)
+class NotingController extends Noting {
+  protected readonly kind = 'controller';
+
+  constructor(
+    @Inject(Probe) probe: Probe,
+    readonly transient: NotingTransient,
+  ) {
+    super(probe);
+  }
+}
+
+@Module({ controllers: [NotingController], providers: [Probe, Database, SavingGateway, NotingTransient] })
+class NotingModule extends Noting implements NestModule {
+  protected readonly kind = 'module';
+
+  configure(consumer: MiddlewareConsumer): void {
+    consumer.apply(NotingMiddleware).forRoutes(NotingController);
+  }
+}
+
+describe.each(platforms)('app.close() on $name destroys', (platform) => {
+  it.each<[what: string, metadata: () => ModuleMetadata]>([
+    ['a provider of its own module', () => ({ providers: [Users] })],
+    ['a provider of another module', () => ({ imports: [UsersModule] })],
+    ['what a factory made', () => ({ providers: [{ provide: Users, useFactory: () => new Users() }] })],
+    ['a value', () => ({ providers: [{ provide: Users, useValue: new Users() }] })],
+  ])('%s when nobody is let in any more', async (_what, metadata) => {
+    const app = await UsersApp.start(platform, metadata());
+    const { users } = app;
+    const { closed } = await app.leave();
+    const peer = await connect(app, '/realtime', as('ann'));
+    await app.clock.pass(READINESS_MS);
+    expect(await peer.next()).toMatchObject({ event: '$disconnect', data: { reason: 'draining' } });
+    await closed;
+    expect(users.closed).toBe(1);
+    expect(Object.keys(users)).toEqual(['closed']);
+  });
+
+  it('what applications share with the first of them, and that one alone is not ready', async () => {
+    const shared = new Users();
+    const [one, two] = [
+      await UsersApp.start(platform, { providers: [{ provide: Users, useValue: shared }] }),
+      await UsersApp.start(platform, { providers: [{ provide: Users, useValue: shared }] }),
+    ];
+    const { closed } = await one.leave();
+    await connect(one, '/realtime', as('ann'));
+    const other = await connect(two, '/realtime', as('ann'));
+    await one.clock.pass(READINESS_MS);
+    await closed;
+    expect([shared.closed, two.ready]).toEqual([1, true]);
+    expect(await other.request('$subscribe', { channel: 'news' })).toHaveProperty('data.position');
+  });
+
+  it('a provider, which the application itself may do before: the node stays as it is', async () => {
+    const app = await UsersApp.start(platform, { providers: [Users] });
+    await app.users.onModuleDestroy();
+    app.users.closed = 0;
+    await connect(app, '/realtime', as('ann'));
+    expect(app.ready).toBe(true);
+  });
+
+  it('all of every module after the hooks of disconnections', async () => {
+    const running = await startApp(platform, {
+      imports: [NotingModule, RealtimeModule.forRoot()],
+    });
+    const probe = running.app.get(Probe, { strict: false });
+    await connect(running);
+    await running.close();
+    expect(probe.events[0]).toBe('saved');
+    const destroyed = [
+      'controller',
+      'database closed',
+      'gateway destroyed',
+      'guard',
+      'middleware',
+      'module',
+      'transient',
+    ];
+    expect(probe.events.slice(1).sort()).toEqual(destroyed);
+  });
+
+  it('all where there is no server, or the start has failed', async () => {
+    const worker = await Test.createTestingModule({
+      imports: [RealtimeModule.forRoot()],
+      providers: [Users],
+    }).compile();
+    const users = worker.get(Users);
+    await worker.init();
+    await worker.close();
+    const failed = await Test.createTestingModule({
+      imports: [RealtimeModule.forRoot()],
+      providers: [
+        { provide: Users, useValue: users },
+        { provide: 'failing', useValue: { onApplicationBootstrap: () => Promise.reject(new Error('no')) } },
+      ],
+    }).compile();
+    const app = failed.createNestApplication(platform.createAdapter() as ExpressAdapter, { logger: false });
+    await expect(app.init()).rejects.toThrow('no');
+    await app.close();
+    expect(users.closed).toBe(2);
   });
 });
