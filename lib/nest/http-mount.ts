@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import type { HttpServer } from '@nestjs/common';
 import { refusalWith, refuseUpgrade } from '../transports/refusal.js';
 import { ignoreOtherUpgrades } from './other-upgrades.js';
+import { SilentSockets } from './silent-sockets.js';
 
 /** What serves the endpoints. False: the request is not for one of them. */
 export interface Routes {
@@ -23,15 +24,27 @@ interface FastifyLike {
  * Puts the endpoints in front of an application's body parsers, middleware and routes. Fastify gets a hook, as it may
  * listen with more than one server; elsewhere the server's own listener is stepped in front of. Upgrades that are not
  * ours are left to other listeners, and answered 404 where there is none.
- * @returns what takes the listeners away again.
+ * @returns what takes the listeners away again, and destroys the sockets on which nothing came.
  */
 export function mountRoutes(adapter: HttpServer, routes: Routes): () => void {
   const server = adapter.getHttpServer() as Server;
-  const unmountRequests = adapter.getType() === 'fastify' ? hook(adapter, routes) : stepInFront(server, routes);
-  const unmountUpgrades = listenToUpgrades(server, routes);
+  const silent = new SilentSockets(server);
+  const first: Routes = {
+    handleRequest(request, response) {
+      silent.asked(request);
+      return routes.handleRequest(request, response);
+    },
+    handleUpgrade(request, socket, head) {
+      silent.asked(request);
+      return routes.handleUpgrade(request, socket, head);
+    },
+  };
+  const unmountRequests = adapter.getType() === 'fastify' ? hook(adapter, first) : stepInFront(server, first);
+  const unmountUpgrades = listenToUpgrades(server, first);
   return () => {
     unmountRequests();
     unmountUpgrades();
+    silent.close();
   };
 }
 

@@ -355,6 +355,17 @@ describe.each(platforms)('app.close() on $name', (platform) => {
     }
   });
 
+  it('waits for no socket on which nothing ever came', async () => {
+    const app = await start(platform);
+    const accepted = once(serverOf(app), 'connection');
+    const ahead = connectSocket(app.port, '127.0.0.1');
+    ahead.on('error', () => undefined);
+    await accepted;
+    const ended = once(ahead, 'close');
+    expect(await timed(() => app.close())).toBeLessThan(CLOSE_BOUND_MS);
+    await ended;
+  });
+
   it('ends within a bound where a peer does not answer', async () => {
     const app = await start(platform);
     const peer = await connect(app);
