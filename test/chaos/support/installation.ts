@@ -197,10 +197,11 @@ export class Installation {
   }
 }
 
+/** The lines that are whole: a node may be writing the last one. */
 function readLines(file: string): unknown[] {
   if (!existsSync(file)) return [];
-  const lines = readFileSync(file, 'utf8').split('\n');
-  return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as unknown);
+  const lines = readFileSync(file, 'utf8').split('\n').slice(0, -1);
+  return lines.map((line) => JSON.parse(line) as unknown);
 }
 
 /** How a peer's part in a channel is named in notes. */
